@@ -1,0 +1,131 @@
+//! What a running cell may see and touch.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Result},
+    progress::{Cancel, Progress},
+    store::{
+        Store,
+        artifact::{Artifact, ArtifactType, FileRef},
+        source::SourceIndex,
+    },
+};
+
+/// An artifact that another cell made, as this cell sees it.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The node that made it, for table names in reports. Not part of the key unless a kind writes it out.
+    pub node: String,
+    /// Axis values of the cell that made it, outermost first.
+    pub axes: Vec<(String, Value)>,
+    pub artifact: Artifact,
+}
+
+/// Something a reader of the record should know: rows skipped, a head replaced, patients shared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// A short stable word: `skipped_rows`, `shared_patients`, `undefined_metric`.
+    pub what: String,
+    pub count: u64,
+    pub detail: String,
+}
+
+/// The world of one running cell.
+pub struct Cell<'a> {
+    /// Input artifacts by parameter field.
+    pub inputs: &'a BTreeMap<String, Vec<Input>>,
+    pub store: &'a Store,
+    pub sources: &'a SourceIndex,
+    /// An empty folder for files on their way into the store; gone when the cell ends.
+    pub work: &'a Path,
+    /// A folder that survives an interruption of this very cell: checkpoints.
+    pub scratch: &'a Path,
+    pub progress: &'a dyn Progress,
+    pub cancel: &'a Cancel,
+    outputs: Mutex<BTreeMap<String, Artifact>>,
+    notes: Mutex<Vec<Note>>,
+}
+
+impl<'a> Cell<'a> {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        inputs: &'a BTreeMap<String, Vec<Input>>,
+        store: &'a Store,
+        sources: &'a SourceIndex,
+        work: &'a Path,
+        scratch: &'a Path,
+        progress: &'a dyn Progress,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Cell {
+            inputs,
+            store,
+            sources,
+            work,
+            scratch,
+            progress,
+            cancel,
+            outputs: Mutex::default(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// The artifacts of a field, in declared order; empty where the field was left out.
+    pub fn many(&self, field: &str) -> &[Input] {
+        self.inputs.get(field).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn optional(&self, field: &str) -> Option<&Input> {
+        self.many(field).first()
+    }
+
+    pub fn one(&self, field: &str) -> Result<&Input> {
+        self.optional(field).ok_or_else(|| Error::invalid(format!("input {field} is missing")))
+    }
+
+    /// A local file with the content of one file of an input.
+    pub fn file(&self, input: &Input, name: &str) -> Result<PathBuf> {
+        let file = input.artifact.file(name).ok_or_else(|| {
+            Error::store(format!("{} of node {} has no file {name}", input.artifact.kind.name(), input.node))
+        })?;
+        self.store.local(&file.digest)
+    }
+
+    /// Publishes files of the work folder as one output: (name in the artifact, path).
+    pub fn publish(&self, output: &str, kind: ArtifactType, files: &[(String, PathBuf)]) -> Result<()> {
+        let refs = files
+            .iter()
+            .map(|(name, path)| {
+                let (digest, bytes) = self.store.put_file(path)?;
+                Ok(FileRef { name: name.clone(), digest, bytes })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.publish_refs(output, kind, refs)
+    }
+
+    /// Publishes files that are in the store already: shards shared with an input.
+    pub fn publish_refs(&self, output: &str, kind: ArtifactType, files: Vec<FileRef>) -> Result<()> {
+        self.outputs.lock().unwrap_or_else(|e| e.into_inner()).insert(output.into(), Artifact::new(kind, files));
+        Ok(())
+    }
+
+    pub fn note(&self, what: &str, count: u64, detail: impl Into<String>) {
+        let note = Note { what: what.into(), count, detail: detail.into() };
+        self.progress.log(&format!("{}: {} ({})", note.what, note.count, note.detail));
+        self.notes.lock().unwrap_or_else(|e| e.into_inner()).push(note);
+    }
+
+    /// Outputs and notes, once the kind has returned.
+    pub fn finish(self) -> (BTreeMap<String, Artifact>, Vec<Note>) {
+        let outputs = self.outputs.into_inner().unwrap_or_else(|e| e.into_inner());
+        (outputs, self.notes.into_inner().unwrap_or_else(|e| e.into_inner()))
+    }
+}

@@ -1,0 +1,163 @@
+//! Node kinds: one file a kind, and the registry.
+//!
+//! A kind is a pure function from typed parameters and input artifacts to output artifacts. It does not
+//! know its node's name, the store's place, the clock or how many cells there are; what it may touch is
+//! the [`Cell`] it is given.
+
+mod cell;
+
+pub use cell::{Cell, Input, Note};
+
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Result},
+    store::artifact::ArtifactType,
+};
+
+/// How many artifacts an input field takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// One cell: `data: merged`, or `data: "${data}"` over `{ cells: NODE }`.
+    One,
+    /// At most one cell; the field may be left out.
+    Optional,
+    /// One node name or a list of them; every cell of each, with its axes as columns.
+    Cells,
+}
+
+/// A parameter field that names nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct InputSpec {
+    /// The field of the parameters, at the top level.
+    pub field: &'static str,
+    /// The output names that are taken without being spelled `node.output`, then by type.
+    pub accepts: &'static [ArtifactType],
+    /// The output of a kind with several of an accepted type: `metrics` of `transfer`. None: the first that fits.
+    pub prefers: Option<&'static str>,
+    pub arity: Arity,
+}
+
+/// An outside file or folder that a cell reads. Its content enters the key in place of its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePath {
+    /// The parameter that names it, which is left out of the key.
+    pub field: &'static str,
+    pub path: PathBuf,
+    /// Printed where the path does not exist: how to obtain it.
+    pub obtain: String,
+}
+
+/// What a cell takes of the machine while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Threads it can use well; 1 for light cells. 0 means all.
+    pub threads: usize,
+    /// Memory that it is expected to need at most, 0 where it does not matter.
+    pub memory_bytes: u64,
+}
+
+/// What a kind's author writes.
+pub trait Kind: Send + Sync + 'static {
+    const NAME: &'static str;
+    /// Raised when the same parameters and inputs give another result.
+    const VERSION: u32;
+    /// One sentence for the schema and `scaleshot schema`.
+    const ABOUT: &'static str;
+    type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync;
+
+    fn inputs() -> &'static [InputSpec] {
+        &[]
+    }
+    /// Output names and types; the first of an accepted type is what a bare node name means.
+    fn outputs() -> &'static [(&'static str, ArtifactType)];
+    fn sources(_params: &Self::Params) -> Vec<SourcePath> {
+        Vec::new()
+    }
+    /// Problems that the types cannot express, found before anything runs: (field, message).
+    fn check(_params: &Self::Params) -> Vec<(String, String)> {
+        Vec::new()
+    }
+    fn resources(_params: &Self::Params) -> Resources {
+        Resources { threads: 1, memory_bytes: 0 }
+    }
+    fn run(params: &Self::Params, cell: &Cell) -> Result<()>;
+}
+
+/// A kind with its parameter type erased, as the registry keeps it.
+pub trait AnyKind: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn version(&self) -> u32;
+    fn about(&self) -> &'static str;
+    fn schema(&self) -> Schema;
+    fn inputs(&self) -> &'static [InputSpec];
+    fn outputs(&self) -> &'static [(&'static str, ArtifactType)];
+    /// Parameters with every default written out, so that a default spelled or left out gives one key.
+    fn canonical(&self, params: &Value) -> Result<Value>;
+    fn sources(&self, params: &Value) -> Result<Vec<SourcePath>>;
+    fn check(&self, params: &Value) -> Result<Vec<(String, String)>>;
+    fn resources(&self, params: &Value) -> Result<Resources>;
+    fn run(&self, params: &Value, cell: &Cell) -> Result<()>;
+}
+
+/// Turns a [`Kind`] into an [`AnyKind`].
+pub struct Erased<K>(pub std::marker::PhantomData<K>);
+
+impl<K: Kind> Erased<K> {
+    pub const NEW: Self = Erased(std::marker::PhantomData);
+
+    fn typed(params: &Value) -> Result<K::Params> {
+        serde_path_to_error::deserialize(params)
+            .map_err(|e| Error::invalid(format!("{}: {}: {}", K::NAME, e.path(), e.inner())))
+    }
+}
+
+impl<K: Kind> AnyKind for Erased<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+    fn version(&self) -> u32 {
+        K::VERSION
+    }
+    fn about(&self) -> &'static str {
+        K::ABOUT
+    }
+    fn schema(&self) -> Schema {
+        schemars::generate::SchemaSettings::draft2020_12()
+            .with(|s| s.inline_subschemas = true)
+            .into_generator()
+            .into_root_schema_for::<K::Params>()
+    }
+    fn inputs(&self) -> &'static [InputSpec] {
+        K::inputs()
+    }
+    fn outputs(&self) -> &'static [(&'static str, ArtifactType)] {
+        K::outputs()
+    }
+    fn canonical(&self, params: &Value) -> Result<Value> {
+        Ok(serde_json::to_value(Self::typed(params)?)?)
+    }
+    fn sources(&self, params: &Value) -> Result<Vec<SourcePath>> {
+        Ok(K::sources(&Self::typed(params)?))
+    }
+    fn check(&self, params: &Value) -> Result<Vec<(String, String)>> {
+        Ok(K::check(&Self::typed(params)?))
+    }
+    fn resources(&self, params: &Value) -> Result<Resources> {
+        Ok(K::resources(&Self::typed(params)?))
+    }
+    fn run(&self, params: &Value, cell: &Cell) -> Result<()> {
+        K::run(&Self::typed(params)?, cell)
+    }
+}
+
+/// The registry: one line a kind.
+pub static KINDS: &[&dyn AnyKind] = &[];
+
+pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
+    KINDS.iter().copied().find(|k| k.name() == name)
+}

@@ -1,0 +1,29 @@
+//! scaleshot: studies of how the scale of pre-training carries over to new image tasks.
+//!
+//! A file imports from lower layers or its own folder; `ARCHITECTURE.md` has the map.
+
+pub mod digest;
+pub mod error;
+pub mod progress;
+pub mod random;
+
+pub mod nn;
+pub mod store;
+
+pub mod data;
+pub mod model;
+
+pub mod eval;
+pub mod train;
+
+pub mod report;
+
+pub mod kind;
+
+pub mod pipeline;
+
+pub mod plan;
+
+pub mod run;
+
+pub mod cli;

@@ -216,6 +216,13 @@ impl Dataset {
         Self::assemble(columns, self.task.clone())
     }
 
+    /// The same dataset without a column; unchanged where it has none of that name.
+    pub fn without_column(&self, name: &str) -> Result<Self> {
+        let keep: Vec<usize> =
+            (0..self.batch.num_columns()).filter(|&i| self.batch.schema().field(i).name() != name).collect();
+        Ok(Dataset { batch: self.batch.project(&keep)?, task: self.task.clone() })
+    }
+
     /// The same rows with other findings; drops the old label or class columns.
     pub fn with_labels(&self, labels: Vec<(String, Int8Array)>) -> Result<Self> {
         let mut columns: Vec<(String, ArrayRef)> = self

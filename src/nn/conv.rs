@@ -355,3 +355,137 @@ fn pointers(addresses: &[Pointer]) -> &[*const f32] {
     // SAFETY: usize and a thin pointer have the same size and alignment.
     unsafe { std::slice::from_raw_parts(addresses.as_ptr().cast(), addresses.len()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream::Stream;
+
+    fn draw(seed: u64, n: usize) -> Vec<f32> {
+        let mut stream = Stream::new(seed, "conv test", 0, 0);
+        (0..n).map(|_| stream.range(-1.0, 1.0) as f32).collect()
+    }
+
+    /// Every (output pixel, tap, input pixel) of a convolution, by the definition.
+    fn each(conv: &Conv, map: Map, mut visit: impl FnMut(usize, usize, usize)) {
+        let out = conv.output(map);
+        for image in 0..map.n {
+            for (oy, ox) in (0..out.height).flat_map(|y| (0..out.width).map(move |x| (y, x))) {
+                for (a, b) in (0..conv.kernel).flat_map(|a| (0..conv.kernel).map(move |b| (a, b))) {
+                    let (y, x) = ((oy * conv.stride + a) as isize, (ox * conv.stride + b) as isize);
+                    let (y, x) = (y - conv.pad as isize, x - conv.pad as isize);
+                    if (0..map.height as isize).contains(&y) && (0..map.width as isize).contains(&x) {
+                        let from = (image * map.height + y as usize) * map.width + x as usize;
+                        let to = (image * out.height + oy) * out.width + ox;
+                        visit(to, a * conv.kernel + b, from);
+                    }
+                }
+            }
+        }
+    }
+
+    struct Truth {
+        y: Vec<f64>,
+        dx: Vec<f64>,
+        dw: Vec<f64>,
+    }
+
+    fn truth(conv: &Conv, map: Map, x: &[f32], w: &[f32], dy: &[f32]) -> Truth {
+        let (out, packing, ci) = (conv.output(map), conv.packing(), conv.inputs);
+        let mut truth = Truth { y: vec![0.0; out.len()], dx: vec![0.0; map.len()], dw: vec![0.0; packing.len()] };
+        each(conv, map, |to, tap, from| {
+            for c in 0..ci {
+                let xv = f64::from(x[from * ci + c]);
+                for o in 0..conv.outputs {
+                    let at = packing.at(tap * ci + c, o);
+                    let (wv, dv) = (f64::from(w[at]), f64::from(dy[to * conv.outputs + o]));
+                    truth.y[to * conv.outputs + o] += xv * wv;
+                    truth.dx[from * ci + c] += dv * wv;
+                    truth.dw[at] += dv * xv;
+                }
+            }
+        });
+        truth
+    }
+
+    fn assert_near(what: &str, found: &[f32], wanted: &[f64]) {
+        assert_eq!(found.len(), wanted.len());
+        let size = wanted.iter().map(|w| w.abs()).fold(1.0, f64::max);
+        for (i, (&f, &w)) in found.iter().zip(wanted).enumerate() {
+            assert!((f64::from(f) - w).abs() < 2e-6 * size, "{what} at {i}: {f} is not {w}");
+        }
+    }
+
+    const CASES: [(usize, usize, usize, usize, usize, [usize; 3]); 16] = [
+        // inputs, outputs, kernel, stride, pad, [n, height, width]
+        (16, 16, 1, 1, 0, [1, 1, 1]),
+        (16, 64, 1, 1, 0, [3, 5, 7]),
+        (64, 32, 1, 1, 0, [2, 7, 4]),
+        (70, 130, 1, 1, 0, [2, 6, 5]),
+        (48, 176, 1, 2, 0, [2, 7, 6]),
+        (5, 3, 3, 1, 1, [1, 4, 9]),
+        (16, 16, 3, 1, 1, [1, 16, 16]),
+        (8, 24, 3, 1, 1, [3, 2, 1]),
+        (24, 40, 3, 2, 1, [2, 9, 6]),
+        (64, 64, 3, 1, 1, [2, 13, 11]),
+        (32, 80, 3, 2, 1, [1, 8, 13]),
+        (130, 64, 3, 2, 1, [2, 1, 1]),
+        (600, 20, 1, 1, 0, [1, 3, 2]),
+        (3, 16, 7, 2, 3, [2, 15, 10]),
+        (3, 64, 7, 2, 0, [2, 21, 14]),
+        (2, 5, 3, 2, 0, [1, 5, 8]),
+    ];
+
+    #[test]
+    fn every_family_computes_the_definition_on_odd_shapes() {
+        for (seed, (inputs, outputs, kernel, stride, pad, [n, height, width])) in CASES.into_iter().enumerate() {
+            let conv = Conv { inputs, outputs, kernel, stride, pad };
+            let map = Map { n, height, width, channels: inputs };
+            let (out, packing) = (conv.output(map), conv.packing());
+            let x = draw(seed as u64, map.len());
+            let dy = draw(seed as u64 + 100, out.len());
+            let residual = draw(seed as u64 + 200, out.len());
+            let mut w = vec![0.0; packing.len()];
+            packing.pack(&draw(seed as u64 + 300, packing.rows * outputs), conv.taps(), &mut w);
+            let truth = truth(&conv, map, &x, &w, &dy);
+            let mut wt = vec![0.0; packing.transposed(conv.taps()).len()];
+            packing.transpose(&w, conv.taps(), &mut wt);
+            for family in Kernel::available() {
+                let what = |part: &str| format!("{} {part} {conv:?} {map:?}", family.name());
+                let mut y = vec![f32::NAN; out.len()];
+                conv.forward(family, &x, map, &w, None, &mut y);
+                assert_near(&what("forward"), &y, &truth.y);
+                conv.forward(family, &x, map, &w, Some(&residual), &mut y);
+                let sum: Vec<f64> = truth.y.iter().zip(&residual).map(|(a, &b)| a + f64::from(b)).collect();
+                assert_near(&what("forward with residual"), &y, &sum);
+                let mut dw = vec![f32::NAN; packing.len()];
+                conv.weight_gradient(family, &x, map, &dy, &mut dw);
+                assert_near(&what("weight gradient"), &dw, &truth.dw);
+                let mut dx = vec![f32::NAN; map.len()];
+                conv.input_gradient(family, &dy, map, &wt, false, &mut dx);
+                assert_near(&what("input gradient"), &dx, &truth.dx);
+                conv.input_gradient(family, &dy, map, &wt, true, &mut dx);
+                let twice: Vec<f64> = truth.dx.iter().map(|d| 2.0 * d).collect();
+                assert_near(&what("added input gradient"), &dx, &twice);
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_alone_gives_the_bytes_it_gives_in_a_batch() {
+        let conv = Conv { inputs: 48, outputs: 80, kernel: 3, stride: 1, pad: 1 };
+        let batch = Map { n: 5, height: 7, width: 5, channels: 48 };
+        let alone = Map { n: 1, ..batch };
+        let x = draw(1, batch.len());
+        let w = draw(2, conv.packing().len());
+        for family in Kernel::available() {
+            let mut all = vec![0.0; conv.output(batch).len()];
+            conv.forward(family, &x, batch, &w, None, &mut all);
+            let mut one = vec![0.0; conv.output(alone).len()];
+            for (i, part) in all.chunks(one.len()).enumerate() {
+                conv.forward(family, &x[i * alone.len()..][..alone.len()], alone, &w, None, &mut one);
+                assert_eq!(part, one, "{} image {i}", family.name());
+            }
+        }
+    }
+}

@@ -241,3 +241,97 @@ pub fn backward(
         gradients.weight[c] += parts.iter().map(|p| p[channels + c]).sum::<f64>() as f32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream::Stream;
+
+    fn draw(seed: u64, n: usize, offset: f64) -> Vec<f32> {
+        let mut stream = Stream::new(seed, "norm", 0, 0);
+        (0..n).map(|_| (offset + stream.normal()) as f32).collect()
+    }
+
+    /// relu(group_norm(x)) in f64, by the definition.
+    fn definition(x: &[f64], map: Map, weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let (c, size) = (map.channels, map.channels / groups(map.channels));
+        let mut y = vec![0.0; x.len()];
+        for image in 0..map.n {
+            let at = |p: usize, ch: usize| image * map.image() + p * c + ch;
+            for g in 0..groups(c) {
+                let members: Vec<(usize, usize)> = (0..map.height * map.width)
+                    .flat_map(|p| (g * size..(g + 1) * size).map(move |ch| (p, ch)))
+                    .collect();
+                let n = members.len() as f64;
+                let mean = members.iter().map(|&(p, ch)| x[at(p, ch)]).sum::<f64>() / n;
+                let var = members.iter().map(|&(p, ch)| (x[at(p, ch)] - mean).powi(2)).sum::<f64>() / n;
+                for (p, ch) in members {
+                    let z = (x[at(p, ch)] - mean) / (var + EPSILON).sqrt() * weight[ch] + bias[ch];
+                    y[at(p, ch)] = z.max(0.0);
+                }
+            }
+        }
+        y
+    }
+
+    fn wide(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|&v| f64::from(v)).collect()
+    }
+
+    #[test]
+    fn forward_and_gradients_match_the_definition() {
+        for (channels, height, width) in [(32, 3, 2), (96, 9, 8), (16, 2, 5), (40, 1, 3), (256, 5, 1)] {
+            let map = Map { n: 2, height, width, channels };
+            let x = draw(1, map.len(), 3.0);
+            let (weight, bias) = (draw(2, channels, 1.0), draw(3, channels, 0.0));
+            let (dy, residual) = (draw(4, map.len(), 0.0), draw(5, map.len(), 0.0));
+            let (wx, ww, wb) = (wide(&x), wide(&weight), wide(&bias));
+            let truth = definition(&wx, map, &ww, &wb);
+            let value = |x: &[f64], w: &[f64], b: &[f64]| -> f64 {
+                definition(x, map, w, b).iter().zip(&dy).map(|(y, &d)| y * f64::from(d)).sum()
+            };
+            for family in Kernel::available() {
+                let moments = moments(family, &x, map);
+                let mut y = vec![f32::NAN; map.len()];
+                forward(family, &x, map, &moments, &weight, &bias, &mut y);
+                for (y, t) in y.iter().zip(&truth) {
+                    assert!((f64::from(*y) - t).abs() < 1e-5, "{y} {t}");
+                }
+                let mut dx = vec![f32::NAN; map.len()];
+                let (mut dweight, mut dbias) = (vec![1.0; channels], vec![2.0; channels]);
+                let gradients = Gradients { weight: &mut dweight, bias: &mut dbias };
+                backward(family, &x, map, &moments, &weight, &bias, &dy, Some(&residual), &mut dx, gradients);
+                let check = |what: &str, found: f64, values: &[f64], i: usize, f: &dyn Fn(&[f64]) -> f64| {
+                    let slope = |h: f64| {
+                        let (mut up, mut down) = (values.to_vec(), values.to_vec());
+                        up[i] += h;
+                        down[i] -= h;
+                        (f(&up) - f(&down)) / (2.0 * h)
+                    };
+                    // A step across a ReLU's corner spoils one difference, not both.
+                    let off = [1e-4, 1e-6].map(|h| (slope(h) - found).abs()).into_iter().fold(f64::MAX, f64::min);
+                    assert!(off < 2e-4, "{} {what} {i} of {map:?}: {found} off by {off}", family.name());
+                };
+                for i in (0..map.len()).step_by(7) {
+                    let found = f64::from(dx[i]) - f64::from(residual[i]);
+                    check("dx", found, &wx, i, &|x| value(x, &ww, &wb));
+                }
+                for c in (0..channels).step_by(5) {
+                    check("dweight", f64::from(dweight[c]) - 1.0, &ww, c, &|w| value(&wx, w, &wb));
+                    check("dbias", f64::from(dbias[c]) - 2.0, &wb, c, &|b| value(&wx, &ww, b));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_mean_keeps_its_variance() {
+        let map = Map { n: 1, height: 8, width: 8, channels: 32 };
+        let x = draw(9, map.len(), 1000.0);
+        let found = moments(Kernel::Plain, &x, map);
+        let first: Vec<f64> = x.iter().step_by(32).map(|&v| f64::from(v)).collect();
+        let mean = first.iter().sum::<f64>() / 64.0;
+        let var = first.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 64.0;
+        assert!((f64::from(found[1]) * var.sqrt() - 1.0).abs() < 1e-4, "{} {}", found[1], 1.0 / var.sqrt());
+    }
+}

@@ -135,3 +135,68 @@ pub fn average_backward(dmeans: &[f32], map: Map, dx: &mut [f32]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream::Stream;
+
+    #[test]
+    fn max_pool_sees_zeros_at_borders_and_sends_gradients_to_winners() {
+        for (height, width) in [(1, 1), (2, 3), (5, 4), (6, 6), (7, 9)] {
+            let map = Map { n: 2, height, width, channels: 3 };
+            let out = pooled(map);
+            let mut stream = Stream::new(1, "pool", height as u64, width as u64);
+            // Mostly negative, so that padding wins at borders.
+            let x: Vec<f32> = (0..map.len()).map(|_| stream.range(-1.0, 0.3) as f32).collect();
+            let dy: Vec<f32> = (0..out.len()).map(|_| stream.range(-1.0, 1.0) as f32).collect();
+            let (mut wanted, mut wanted_dx) = (vec![0.0; out.len()], vec![0f32; map.len()]);
+            for image in 0..2 {
+                for (oy, ox) in (0..out.height).flat_map(|y| (0..out.width).map(move |x| (y, x))) {
+                    for c in 0..3 {
+                        let to = image * out.image() + (oy * out.width + ox) * 3 + c;
+                        let mut best = (f32::NEG_INFINITY, None);
+                        for (y, x_) in (0..3).flat_map(|a| (0..3).map(move |b| (2 * oy + a, 2 * ox + b))) {
+                            let inside = y > 0 && x_ > 0 && y <= height && x_ <= width;
+                            let at = inside.then(|| image * map.image() + ((y - 1) * width + x_ - 1) * 3 + c);
+                            let v = at.map_or(0.0, |at| x[at]);
+                            if v > best.0 {
+                                best = (v, at);
+                            }
+                        }
+                        wanted[to] = best.0;
+                        if let Some(at) = best.1 {
+                            wanted_dx[at] += dy[to];
+                        }
+                    }
+                }
+            }
+            for family in Kernel::available() {
+                let (mut y, mut winner) = (vec![f32::NAN; out.len()], vec![9u8; out.len()]);
+                max_pool(family, &x, map, &mut y, &mut winner);
+                assert_eq!(y, wanted);
+                let mut dx = vec![f32::NAN; map.len()];
+                max_pool_backward(family, &dy, &winner, map, &mut dx);
+                for (found, wanted) in dx.iter().zip(&wanted_dx) {
+                    assert!((found - wanted).abs() < 1e-6, "{found} {wanted} {map:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn padding_and_average() {
+        let map = Map { n: 1, height: 2, width: 3, channels: 1 };
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 9.0];
+        let mut out = vec![f32::NAN; padded(map, 1).len()];
+        pad(&x, map, 1, &mut out);
+        let rows: Vec<&[f32]> = out.chunks(5).collect();
+        assert_eq!(rows, [&[0.0; 5], &[0.0, 1.0, 2.0, 3.0, 0.0][..], &[0.0, 4.0, 5.0, 9.0, 0.0], &[0.0; 5]]);
+        let mut mean = [0.0];
+        average(&x, map, &mut mean);
+        assert_eq!(mean, [4.0]);
+        let mut dx = [0.0; 6];
+        average_backward(&[3.0], map, &mut dx);
+        assert_eq!(dx, [0.5; 6]);
+    }
+}

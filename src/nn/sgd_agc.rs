@@ -206,3 +206,98 @@ impl SgdAgc {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream::Stream;
+
+    fn parameters() -> Vec<Parameter> {
+        let mut stream = Stream::new(1, "agc", 0, 0);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| stream.normal() as f32).collect() };
+        let mut all = vec![
+            Parameter::conv("conv.weight".into(), [70, 5, 3, 3]),
+            Parameter::conv("head.conv.weight".into(), [4, 30, 1, 1]),
+            Parameter::vector("gn.bias".into(), &draw(30)),
+        ];
+        for p in &mut all {
+            p.data = p.pack(&draw(p.count()));
+            p.gradient = p.pack(&draw(p.count()));
+        }
+        all
+    }
+
+    /// The rule in f64, unit by unit, in PyTorch's layout.
+    fn definition(p: &Parameter, m: &mut [f64], options: &SgdAgcOptions, clips: bool, lr: f64) -> Vec<f64> {
+        let (w, g) = (p.unpack(&p.data), p.unpack(&p.gradient));
+        let unit = if p.shape.len() == 1 { w.len() } else { w.len() / p.shape[0] };
+        let mut out = Vec::new();
+        for first in (0..w.len()).step_by(unit) {
+            let (w, g) = (&w[first..first + unit], &g[first..first + unit]);
+            let limit = options.clipping.unwrap_or(f64::MAX) * norm(w).max(options.eps);
+            let factor = if clips && norm(g) > limit { limit / norm(g) } else { 1.0 };
+            for i in 0..unit {
+                let d = f64::from(g[i]) * factor + options.weight_decay * f64::from(w[i]);
+                m[first + i] = options.momentum * m[first + i] + d;
+                let step = if options.nesterov { d + options.momentum * m[first + i] } else { m[first + i] };
+                out.push(f64::from(w[i]) - lr * step);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn steps_follow_the_rule_and_come_back_from_a_checkpoint() {
+        let options = SgdAgcOptions {
+            weight_decay: 0.01,
+            lr_factors: vec![("head".into(), 10.0), ("head.conv.w".into(), 2.0)],
+            ..SgdAgcOptions::default()
+        };
+        for family in Kernel::available() {
+            let mut all = parameters();
+            let mut optimizer = SgdAgc::new(options.clone());
+            let mut momentum: Vec<Vec<f64>> = all.iter().map(|p| vec![0.0; p.count()]).collect();
+            for step in 0..3 {
+                let lr = 0.1 / f64::from(step + 1);
+                let wanted: Vec<Vec<f64>> = all
+                    .iter()
+                    .zip(&mut momentum)
+                    .map(|(p, m)| {
+                        let head = p.name.starts_with("head");
+                        definition(p, m, &options, !head, if head { 2.0 * lr } else { lr })
+                    })
+                    .collect();
+                // The second step runs from a restored state.
+                if step == 1 {
+                    let state = optimizer.state(&all);
+                    optimizer = SgdAgc::new(options.clone());
+                    optimizer.restore(&all, &state).unwrap();
+                    assert_eq!(optimizer.state(&all), state);
+                }
+                optimizer.step(family, &mut all, 4, lr);
+                for (p, wanted) in all.iter().zip(&wanted) {
+                    for (found, wanted) in p.unpack(&p.data).iter().zip(wanted) {
+                        assert!((f64::from(*found) - wanted).abs() < 1e-5, "{}: {found} {wanted}", p.name);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_parameters_stay() {
+        let (mut all, before) = (parameters(), parameters());
+        let options = SgdAgcOptions { frozen: vec!["conv".into(), "gn".into()], ..SgdAgcOptions::default() };
+        SgdAgc::new(options).step(Kernel::Plain, &mut all, 4, 0.1);
+        let same: Vec<bool> = all.iter().zip(&before).map(|(a, b)| a.data[..] == b.data[..]).collect();
+        assert_eq!(same, [true, false, true]);
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_is_refused() {
+        let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
+        let wrong = optimizer.restore(&parameters(), &[("gn.bias".into(), vec![0.0; 3])]).unwrap_err();
+        assert!(wrong.to_string().contains("[30]"), "{wrong}");
+        assert!(optimizer.restore(&parameters(), &[("nobody".into(), vec![])]).is_err());
+    }
+}

@@ -124,3 +124,45 @@ pub fn backward(kernel: Kernel, packing: Packed, w: &[f32], dhat: &[f32], dw: &m
         gradient_panel(kernel, packing.pitch(p), w, packing.rows, dhat, dw);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream::Stream;
+
+    #[test]
+    fn forward_and_gradient_match_the_definition() {
+        let packing = Packed { rows: 45, lanes: 83 };
+        let mut stream = Stream::new(3, "standardise", 0, 0);
+        let mut draw = |offset: f64| -> Vec<f32> {
+            let values: Vec<f32> = (0..45 * 83).map(|_| (offset + stream.normal()) as f32).collect();
+            let mut packed = vec![0.0; packing.len()];
+            packing.pack(&values, 9, &mut packed);
+            packed
+        };
+        // A mean far from zero shows whether the variance loses its digits.
+        let (w, g) = (draw(50.0), draw(0.0));
+        let lane = |v: &[f32], o: usize| -> Vec<f64> { (0..45).map(|r| f64::from(v[packing.at(r, o)])).collect() };
+        for family in Kernel::available() {
+            let mut hat = vec![0.0; packing.len()];
+            forward(family, packing, &w, &mut hat);
+            let mut dw = vec![1.0; packing.len()];
+            backward(family, packing, &w, &g, &mut dw);
+            for o in 0..83 {
+                let (w, g) = (lane(&w, o), lane(&g, o));
+                let mean = w.iter().sum::<f64>() / 45.0;
+                let var = w.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 45.0;
+                let r = 1.0 / (var + EPSILON).sqrt();
+                let h: Vec<f64> = w.iter().map(|v| (v - mean) * r).collect();
+                let (mg, mgh) =
+                    (g.iter().sum::<f64>() / 45.0, g.iter().zip(&h).map(|(g, h)| g * h).sum::<f64>() / 45.0);
+                for row in 0..45 {
+                    let at = packing.at(row, o);
+                    assert!((f64::from(hat[at]) - h[row]).abs() < 2e-5, "{} {} {}", family.name(), hat[at], h[row]);
+                    let wanted = 1.0 + r * (g[row] - mg - h[row] * mgh);
+                    assert!((f64::from(dw[at]) - wanted).abs() < 2e-5, "{} {} {wanted}", family.name(), dw[at]);
+                }
+            }
+        }
+    }
+}

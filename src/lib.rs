@@ -2,6 +2,9 @@
 //!
 //! A file imports from lower layers or its own folder; `ARCHITECTURE.md` has the map.
 
+#[cfg(test)]
+extern crate self as scaleshot;
+
 pub mod digest;
 pub mod error;
 pub mod progress;

@@ -1,2 +1,5 @@
 //! Datasets.
+pub mod augment;
 pub mod dataset;
+pub mod loader;
+pub mod sampling;

@@ -18,7 +18,7 @@
 //!
 //! Absent columns are not written as nulls: CIFAR has no patients and so no `patient` column.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BinaryArray, Float32Array, Int8Array, Int32Array, StringArray, UInt32Array},
@@ -117,7 +117,7 @@ impl Dataset {
     fn assemble(columns: Vec<(String, ArrayRef)>, task: Task) -> Result<Self> {
         let fields: Vec<Field> =
             columns.iter().map(|(n, c)| Field::new(n, c.data_type().clone(), n != "image" && n != "dataset")).collect();
-        let metadata = match &task {
+        let metadata: HashMap<String, String> = match &task {
             Task::Single(names) => [(CLASSES.to_string(), serde_json::to_string(names)?)].into(),
             Task::Multi(_) => Default::default(),
         };

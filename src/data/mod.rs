@@ -1,2 +1,3 @@
 //! Datasets.
 pub mod dataset;
+pub mod image;

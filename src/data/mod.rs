@@ -1,3 +1,5 @@
 //! Datasets.
 pub mod dataset;
+pub mod fractal;
 pub mod image;
+pub mod phantom;

@@ -18,7 +18,7 @@
 //!
 //! Absent columns are not written as nulls: CIFAR has no patients and so no `patient` column.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BinaryArray, Float32Array, Int8Array, Int32Array, StringArray, UInt32Array},
@@ -117,7 +117,7 @@ impl Dataset {
     fn assemble(columns: Vec<(String, ArrayRef)>, task: Task) -> Result<Self> {
         let fields: Vec<Field> =
             columns.iter().map(|(n, c)| Field::new(n, c.data_type().clone(), n != "image" && n != "dataset")).collect();
-        let metadata: HashMap<String, String> = match &task {
+        let metadata = match &task {
             Task::Single(names) => [(CLASSES.to_string(), serde_json::to_string(names)?)].into(),
             Task::Multi(_) => Default::default(),
         };
@@ -286,8 +286,9 @@ impl Dataset {
         let file = std::fs::File::open(path).map_err(Error::io(path))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
         let schema = builder.schema().clone();
-        let keep: Vec<usize> =
-            (0..schema.fields().len()).filter(|&i| with_bytes || schema.field(i).name() != "bytes").collect();
+        let keep: Vec<usize> = (0..schema.fields().len())
+            .filter(|&i| with_bytes || schema.field(i).name() != "bytes")
+            .collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), keep.iter().copied());
         let reader = builder.with_projection(mask).with_batch_size(1 << 16).build()?;
         let projected = Arc::new(schema.project(&keep)?);

@@ -2,6 +2,7 @@
 //!
 //! A file imports from lower layers or its own folder; `ARCHITECTURE.md` has the map.
 
+// Checks of reference numbers are written against the public name and run as unit tests too.
 #[cfg(test)]
 extern crate self as scaleshot;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Cell, InputSpec, Kind,
     examples::{self, Pictures},
-    leak::{self, Leakage},
+    leak,
     measure::{self, Scale},
     trained,
     transfer::TEST_BATCH,
@@ -15,6 +15,7 @@ use crate::{
     data::{
         augment::View,
         dataset::{Dataset, Task},
+        leakage::Leakage,
     },
     error::{Error, Result},
     store::artifact::ArtifactType,
@@ -74,7 +75,7 @@ impl Kind for Evaluate {
             Some(split) => pictures.split(&input.node, split)?,
             None => pictures.data.clone(),
         };
-        leak::check(cell, params.leakage, "training and the evaluated rows", &seen, &rows)?;
+        leak::check(cell, params.leakage, ("training", &seen), (&input.node, &rows))?;
         let (rows, outputs) = shared_outputs(&rows, &card.task(), &input.node)?;
         let rows = examples::keep_known(cell, rows, &input.node)?;
         let session = Session::of(cell.progress, cell.cancel, cell.scratch);

@@ -4,12 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Arity, Cell, InputSpec, Kind, Resources,
+    Cell, InputSpec, Kind, Resources,
     examples::{self, Pictures},
     frames,
-    trained::{self, Card, Seen},
+    trained::{self, Card},
 };
 use crate::{
+    data::dataset::Dataset,
     error::Result,
     model::{Bit, BitConfig},
     store::artifact::ArtifactType,
@@ -74,16 +75,14 @@ impl Kind for Pretrain {
             &params.fit,
             &Session::of(cell.progress, cell.cancel, cell.scratch),
         )?;
-        let mut seen = Seen::default();
-        seen.add(&train);
         let card = Card::new(&params.model, train.task(), params.fit.view, trained::dataset_names(&train));
-        trained::publish(cell, "model", &model, &card, &seen)?;
+        trained::publish(cell, "model", &model, &card, &trained::seen(&train)?)?;
         frames::publish(cell, "curve", &frames::curve(&fit.curve)?)
     }
 }
 
 /// Rows to train on and to validate on: by the split column, or all of them.
-fn training_rows(pictures: &Pictures) -> Result<(crate::data::dataset::Dataset, Option<crate::data::dataset::Dataset>)> {
+fn training_rows(pictures: &Pictures) -> Result<(Dataset, Option<Dataset>)> {
     if pictures.data.text("split").is_none() {
         return Ok((pictures.data.clone(), None));
     }

@@ -17,7 +17,7 @@ const CHAIN: usize = 512;
 /// Pixels whose inputs a panel's weights meet while they are in the cache.
 const ROWS: usize = 96;
 /// Pixels that are summed at a time in a weight gradient.
-const PIXELS: usize = 128;
+const PIXELS: usize = 64;
 
 /// A square convolution without bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,85 +127,109 @@ impl Conv {
         let packing = self.packing();
         assert_eq!((x.len(), dy.len(), dw.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
         let (taps, channels) = self.reads();
-        // Whole images at a time, enough of them to fill a chunk of pixels.
-        let group = PIXELS.div_ceil(out.height * out.width).clamp(1, map.n);
-        let lists: Vec<Vec<(u32, u32)>> = (0..taps)
-            .into_par_iter()
-            .map(|tap| {
-                let mut list = Vec::with_capacity(group * out.height * out.width);
-                for image in 0..group {
-                    for y in 0..out.height {
-                        for x in 0..out.width {
-                            if let Some(from) = self.reach(map, tap, y, x) {
-                                let to = image * out.image() + (y * out.width + x) * out.channels;
-                                list.push(((image * map.image() + from) as u32, to as u32));
-                            }
-                        }
-                    }
-                }
-                list
-            })
-            .collect();
+        let pixels = out.height * out.width;
+        // Whole images at a time, enough of them to fill chunks of pixels also where maps are small.
+        let group = (4 * PIXELS).div_ceil(pixels).clamp(1, map.n);
+        let lists: Vec<Vec<(u32, u32)>> = (0..taps).into_par_iter().map(|tap| self.list(map, tap, group)).collect();
         let tasks = weight_tasks(packing, taps, channels, dw);
-        tasks.into_par_iter().for_each_init(Vec::new, |copy, task| {
-            task.sums.fill(0.0);
+        tasks.into_par_iter().for_each_init(Vec::new, |copy, mut task| {
+            task.sums.iter_mut().for_each(|sums| sums.fill(0.0));
             let (lane, width, stride) = (task.panel * PANEL, packing.width(task.panel), packing.pitch(task.panel));
-            // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
-            let spread = out.channels > PANEL;
-            let mut near = Vec::with_capacity(PIXELS);
             for first in (0..map.n).step_by(group) {
-                let images = group.min(map.n - first);
-                let (x, dy) = (&x[first * map.image()..], &dy[first * out.image() + lane..]);
-                let end = lists[task.tap].partition_point(|&(_, y)| (y as usize) < images * out.image());
-                for pixels in lists[task.tap][..end].chunks(PIXELS) {
-                    let mut job = Outer {
-                        // SAFETY (of the offset): `first channel` is within the tap's channels.
-                        x: x[task.channel..].as_ptr(),
-                        y: dy.as_ptr(),
-                        pixels,
-                        channels: task.channels,
-                        sums: task.sums.as_mut_ptr(),
-                        stride,
-                        width,
-                    };
-                    if spread {
+                let (x, dy) = (&x[first * map.image()..], &dy[first * out.image()..]);
+                let mut cursors = vec![0; task.sums.len()];
+                let end = group.min(map.n - first) * pixels;
+                for from in (0..end).step_by(PIXELS) {
+                    let to = end.min(from + PIXELS);
+                    // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
+                    let (mut y, mut step) = (dy.as_ptr().wrapping_add(lane), out.channels);
+                    if out.channels > PANEL {
                         copy.resize(PIXELS * stride, 0f32);
-                        near.clear();
-                        for (i, &(x, y)) in pixels.iter().enumerate() {
-                            copy[i * stride..][..width].copy_from_slice(&dy[y as usize..][..width]);
-                            near.push((x, (i * stride) as u32));
+                        for (copy, dy) in
+                            copy.chunks_exact_mut(stride).zip(dy[from * step..to * step].chunks_exact(step))
+                        {
+                            copy[..width].copy_from_slice(&dy[lane..lane + width]);
                         }
-                        job.y = copy.as_ptr();
-                        job.pixels = &near;
+                        (y, step) = (copy.as_ptr().wrapping_sub(from * stride), stride);
                     }
-                    // SAFETY: offsets come from `reach` within one group of whole images, whose
-                    // slices are checked above; `sums` is this task's own.
-                    unsafe { kernel::outer(kernel, &job) };
+                    for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(&mut cursors) {
+                        let list = &lists[tap][*cursor..];
+                        let count = list.iter().take(PIXELS).take_while(|&&(_, pixel)| (pixel as usize) < to).count();
+                        *cursor += count;
+                        let job = Outer {
+                            x: x[task.channel..].as_ptr(),
+                            y,
+                            pixels: &list[..count],
+                            step,
+                            channels: sums.len() / stride,
+                            sums: sums.as_mut_ptr(),
+                            stride,
+                            width,
+                        };
+                        // SAFETY: x offsets come from `reach` within one group of whole images; pixels
+                        // are in from..to, which y holds at `step` apart; `sums` is this task's own.
+                        unsafe { kernel::outer(kernel, &job) };
+                    }
                 }
             }
         });
     }
+
+    /// Where tap `tap` reads for each output pixel of `images` images, padding left out.
+    fn list(&self, map: Map, tap: usize, images: usize) -> Vec<(u32, u32)> {
+        let out = self.output(map);
+        let mut list = Vec::with_capacity(images * out.height * out.width);
+        let mut pixel = 0;
+        for image in 0..images {
+            for y in 0..out.height {
+                for x in 0..out.width {
+                    if let Some(from) = self.reach(map, tap, y, x) {
+                        list.push(((image * map.image() + from) as u32, pixel));
+                    }
+                    pixel += 1;
+                }
+            }
+        }
+        list
+    }
 }
 
-/// A block of the weight gradient that one task sums over all pixels.
+/// A block of the weight gradient that one task sums over all pixels: some channels of some taps.
 struct WeightTask<'a> {
     panel: usize,
+    /// The first tap.
     tap: usize,
+    /// The first channel.
     channel: usize,
-    channels: usize,
-    sums: &'a mut [f32],
+    /// One slice a tap.
+    sums: Vec<&'a mut [f32]>,
 }
 
+/// Cuts the gradient into a few blocks a thread. The cut does not show in the result: each value
+/// is summed by one task, over all pixels in their order.
 fn weight_tasks<'a>(packing: Packed, taps: usize, channels: usize, dw: &'a mut [f32]) -> Vec<WeightTask<'a>> {
-    // Enough blocks to keep many threads busy, none thinner than a tile.
-    let blocks = 32usize.div_ceil(packing.panels() * taps);
-    let block = channels.div_ceil(blocks).next_multiple_of(12).min(channels);
+    let wanted = 6 * rayon::current_num_threads();
+    let blocks = wanted.div_ceil(packing.panels()).min(channels.div_ceil(48));
+    let tap_groups = wanted.div_ceil(packing.panels() * blocks).min(taps);
+    let blocks = wanted.div_ceil(packing.panels() * tap_groups).min(channels.div_ceil(8)).max(blocks);
+    let block = channels.div_ceil(blocks);
+    let block = block.next_multiple_of(if block > 24 { 12 } else { 4 });
+    let group = taps.div_ceil(tap_groups);
     let mut tasks = Vec::new();
     for (panel, sums) in dw.chunks_mut(packing.step()).enumerate() {
         let stride = packing.pitch(panel);
-        for (tap, sums) in sums.chunks_mut(channels * stride).enumerate() {
-            for (i, sums) in sums.chunks_mut(block * stride).enumerate() {
-                tasks.push(WeightTask { panel, tap, channel: i * block, channels: sums.len() / stride, sums });
+        for (g, sums) in sums.chunks_mut(group * channels * stride).enumerate() {
+            let first = tasks.len();
+            tasks.extend((0..channels.div_ceil(block)).map(|i| WeightTask {
+                panel,
+                tap: g * group,
+                channel: i * block,
+                sums: Vec::with_capacity(group),
+            }));
+            for sums in sums.chunks_mut(channels * stride) {
+                for (i, sums) in sums.chunks_mut(block * stride).enumerate() {
+                    tasks[first + i].sums.push(sums);
+                }
             }
         }
     }

@@ -11,11 +11,14 @@ use super::Map;
 use super::kernel::{self, Kernel, Outer, Panel};
 use super::packing::{PANEL, Packed};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Products that are summed before the sum is added to the total.
 const CHAIN: usize = 512;
 /// Pixels whose inputs a panel's weights meet while they are in the cache.
 const ROWS: usize = 96;
+/// Products below which handing work to another thread costs more than it saves.
+const WORTH: usize = 1 << 19;
 /// Pixels that are summed at a time in a weight gradient.
 const PIXELS: usize = 64;
 
@@ -33,9 +36,18 @@ pub struct Conv {
 struct Phase {
     y: usize,
     x: usize,
-    taps: Vec<usize>,
+    taps: Vec<Tap>,
 }
 
+/// Pixel (y, x) of a phase reads at `(y * stride + self.y, x * stride + self.x)`.
+#[derive(Clone, Copy)]
+struct Tap {
+    index: usize,
+    y: isize,
+    x: isize,
+}
+
+/// A pixel that is written: where its image's inputs begin, and its place among those of its phase.
 #[derive(Clone, Copy)]
 struct Pixel {
     image: usize,
@@ -93,9 +105,13 @@ impl Conv {
         let out = self.output(map);
         assert_eq!((x.len(), y.len(), w.len()), (map.len(), out.len(), self.packing().len()), "bug: {self:?} {map:?}");
         let (taps, channels) = self.reads();
-        let phases = [Phase { y: 0, x: 0, taps: (0..taps).collect() }];
-        let gather = Gather { kernel, x, image: map.image(), channels, w, packing: self.packing(), out, step: 1 };
-        gather.run(&phases, residual, y, |tap, p| self.reach(map, tap, p.y, p.x));
+        let tap = |index: usize| {
+            let (y, x) = if self.merged() { (index, 0) } else { (index / self.kernel, index % self.kernel) };
+            Tap { index, y: y as isize - self.pad as isize, x: x as isize - self.pad as isize }
+        };
+        let phases = [Phase { y: 0, x: 0, taps: (0..taps).map(tap).collect() }];
+        let gather = Gather { kernel, x, map, stride: self.stride, channels, w, packing: self.packing(), out, step: 1 };
+        gather.run(&phases, residual, y);
     }
 
     /// `dx = dy * w transposed`, or added to what `dx` holds. `map` is the shape of x and dx; `wt`
@@ -104,21 +120,19 @@ impl Conv {
         let out = self.output(map);
         let packing = self.packing().transposed(self.taps());
         assert_eq!((dx.len(), dy.len(), wt.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
-        let (s, k, pad) = (self.stride, self.kernel, self.pad);
-        let phases: Vec<_> = (0..s * s)
-            .map(|q| {
-                let (y, x) = (q / s, q % s);
-                let hits = |phase: usize, t: usize| (phase + pad + s * k - t).is_multiple_of(s);
-                Phase { y, x, taps: (0..k * k).filter(|t| hits(y, t / k) && hits(x, t % k)).collect() }
-            })
-            .collect();
-        let reach = |tap: usize, p: Pixel| {
-            let (y, x) = ((p.y + pad).checked_sub(tap / k)? / s, (p.x + pad).checked_sub(tap % k)? / s);
-            (y < out.height && x < out.width).then(|| (y * out.width + x) * out.channels)
+        let (s, k, pad) = (self.stride as isize, self.kernel as isize, self.pad as isize);
+        // Input row y is tap a of output row (y + pad - a) / s, where that is whole.
+        let phase = |y: isize, x: isize| {
+            let taps = (0..k * k).filter_map(|t| {
+                let (a, b) = (y + pad - t / k, x + pad - t % k);
+                (a % s == 0 && b % s == 0).then(|| Tap { index: t as usize, y: a / s, x: b / s })
+            });
+            Phase { y: y as usize, x: x as usize, taps: taps.collect() }
         };
-        let gather =
-            Gather { kernel, x: dy, image: out.image(), channels: self.outputs, w: wt, packing, out: map, step: s };
-        gather.run(&phases, add.then_some(&[]), dx, reach);
+        let phases: Vec<_> = (0..s * s).map(|q| phase(q / s, q % s)).collect();
+        let (channels, step) = (self.outputs, self.stride);
+        let gather = Gather { kernel, x: dy, map: out, stride: 1, channels, w: wt, packing, out: map, step };
+        gather.run(&phases, add.then_some(&[]), dx);
     }
 
     /// `dw = sum over pixels of x dy`, packed as [`Conv::packing`] says. `map` is the shape of x.
@@ -130,8 +144,10 @@ impl Conv {
         let pixels = out.height * out.width;
         // Whole images at a time, enough of them to fill chunks of pixels also where maps are small.
         let group = (4 * PIXELS).div_ceil(pixels).clamp(1, map.n);
-        let lists: Vec<Vec<(u32, u32)>> = (0..taps).into_par_iter().map(|tap| self.list(map, tap, group)).collect();
-        let tasks = weight_tasks(packing, taps, channels, dw);
+        let lists: Vec<Vec<(u32, u32)>> = (0..taps).map(|tap| self.list(map, tap, group)).collect();
+        let worth = map.n * pixels * packing.len() / WORTH;
+        let wanted = (6 * rayon::current_num_threads()).min(worth).max(1);
+        let tasks = weight_tasks(packing, taps, channels, wanted, dw);
         tasks.into_par_iter().for_each_init(Vec::new, |copy, mut task| {
             task.sums.iter_mut().for_each(|sums| sums.fill(0.0));
             let (lane, width, stride) = (task.panel * PANEL, packing.width(task.panel), packing.pitch(task.panel));
@@ -205,10 +221,15 @@ struct WeightTask<'a> {
     sums: Vec<&'a mut [f32]>,
 }
 
-/// Cuts the gradient into a few blocks a thread. The cut does not show in the result: each value
+/// Cuts the gradient into about `wanted` blocks. The cut does not show in the result: each value
 /// is summed by one task, over all pixels in their order.
-fn weight_tasks<'a>(packing: Packed, taps: usize, channels: usize, dw: &'a mut [f32]) -> Vec<WeightTask<'a>> {
-    let wanted = 6 * rayon::current_num_threads();
+fn weight_tasks<'a>(
+    packing: Packed,
+    taps: usize,
+    channels: usize,
+    wanted: usize,
+    dw: &'a mut [f32],
+) -> Vec<WeightTask<'a>> {
     let blocks = wanted.div_ceil(packing.panels()).min(channels.div_ceil(48));
     let tap_groups = wanted.div_ceil(packing.panels() * blocks).min(taps);
     let blocks = wanted.div_ceil(packing.panels() * tap_groups).min(channels.div_ceil(8)).max(blocks);
@@ -240,8 +261,10 @@ fn weight_tasks<'a>(packing: Packed, taps: usize, channels: usize, dw: &'a mut [
 struct Gather<'a> {
     kernel: Kernel,
     x: &'a [f32],
-    /// Values of one input image.
-    image: usize,
+    /// The shape of `x`.
+    map: Map,
+    /// Input pixels from one pixel of a phase to the next.
+    stride: usize,
     /// Values that one tap reads.
     channels: usize,
     w: &'a [f32],
@@ -253,18 +276,13 @@ struct Gather<'a> {
 
 impl Gather<'_> {
     /// Writes `out`. `base` is added: None for nothing, an empty slice for what `out` holds.
-    fn run(
-        &self,
-        phases: &[Phase],
-        base: Option<&[f32]>,
-        out: &mut [f32],
-        reach: impl Fn(usize, Pixel) -> Option<usize> + Sync,
-    ) {
+    fn run(&self, phases: &[Phase], base: Option<&[f32]>, out: &mut [f32]) {
         let pixels = self.out.n * self.out.height * self.out.width;
         let zeros = vec![0f32; self.channels];
         // Small chunks share the work evenly, large ones read the weights less often.
-        let even = pixels.div_ceil(8 * rayon::current_num_threads());
-        let chunk = even.next_multiple_of(ROWS / 2).clamp(ROWS / 2, 4 * ROWS) * self.step.min(2);
+        let even = pixels.div_ceil(8 * rayon::current_num_threads()).next_multiple_of(ROWS / 2).min(4 * ROWS);
+        let worth = WORTH.div_ceil(self.packing.rows * self.packing.lanes);
+        let chunk = even.max(worth) * self.step.min(2);
         let lanes = self.packing.lanes;
         out.par_chunks_mut(chunk * lanes).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
             let base = match base {
@@ -276,7 +294,7 @@ impl Gather<'_> {
                 self.pixels(i * chunk, out.len() / lanes, phase, scratch);
                 for first in (0..scratch.pixels.len()).step_by(ROWS) {
                     let rows = ROWS.min(scratch.pixels.len() - first);
-                    self.rows(phase, first, rows, base, out, scratch, &zeros, &reach);
+                    self.rows(phase, first..first + rows, base, out, scratch, &zeros);
                 }
             }
         });
@@ -287,38 +305,41 @@ impl Gather<'_> {
         scratch.pixels.clear();
         scratch.places.clear();
         let (h, w) = (self.out.height, self.out.width);
-        let mut at = Pixel { image: first / (h * w), y: first / w % h, x: first % w };
+        let image = self.map.image();
+        let (mut at, mut y, mut x) = (first / (h * w) * image, first / w % h, first % w);
         for i in 0..count {
-            if self.step == 1 || (at.y % self.step == phase.y && at.x % self.step == phase.x) {
-                scratch.pixels.push(at);
+            if self.step == 1 {
+                scratch.pixels.push(Pixel { image: at, y, x });
+                scratch.places.push((i * self.packing.lanes) as u32);
+            } else if y % self.step == phase.y && x % self.step == phase.x {
+                scratch.pixels.push(Pixel { image: at, y: y / self.step, x: x / self.step });
                 scratch.places.push((i * self.packing.lanes) as u32);
             }
-            at.x += 1;
-            if at.x == w {
-                at.x = 0;
-                at.y += 1;
-                if at.y == h {
-                    at.y = 0;
-                    at.image += 1;
+            x += 1;
+            if x == w {
+                x = 0;
+                y += 1;
+                if y == h {
+                    y = 0;
+                    at += image;
                 }
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// Writes the pixels of one phase that `range` of the scratch's list names.
     fn rows(
         &self,
         phase: &Phase,
-        first: usize,
-        rows: usize,
+        range: Range<usize>,
         base: *const f32,
         out: &mut [f32],
         scratch: &mut Scratch,
         zeros: &[f32],
-        reach: &impl Fn(usize, Pixel) -> Option<usize>,
     ) {
         let Scratch { pixels, places, inputs, weights } = scratch;
-        let (pixels, places) = (&pixels[first..first + rows], &places[first..first + rows]);
+        let rows = range.len();
+        let (pixels, places) = (&pixels[range.clone()], &places[range]);
         if phase.taps.is_empty() {
             if base.is_null() {
                 places.iter().for_each(|&p| out[p as usize..][..self.packing.lanes].fill(0.0));
@@ -326,10 +347,18 @@ impl Gather<'_> {
             return;
         }
         inputs.clear();
-        for &tap in &phase.taps {
-            inputs.extend(pixels.iter().map(|&pixel| match reach(tap, pixel) {
-                Some(from) => self.x[pixel.image * self.image + from..][..self.channels].as_ptr() as Pointer,
-                None => zeros.as_ptr() as Pointer,
+        let Map { height, width, channels: pitch, .. } = self.map;
+        let outside = zeros.as_ptr() as Pointer;
+        for tap in &phase.taps {
+            inputs.extend(pixels.iter().map(|pixel| {
+                let y = ((pixel.y * self.stride) as isize + tap.y) as usize;
+                let x = ((pixel.x * self.stride) as isize + tap.x) as usize;
+                if y < height && x < width {
+                    let from = pixel.image + (y * width + x) * pitch;
+                    self.x[from..from + self.channels].as_ptr() as Pointer
+                } else {
+                    outside
+                }
             }));
         }
         // Whole taps while their channels are few, parts of one tap where they are many.
@@ -348,7 +377,7 @@ impl Gather<'_> {
                     let taps = &phase.taps[t0..(t0 + group).min(phase.taps.len())];
                     weights.clear();
                     weights.extend(taps.iter().map(|tap| {
-                        let from = (tap * self.channels + c0) * stride;
+                        let from = (tap.index * self.channels + c0) * stride;
                         panel[from..from + channels * stride].as_ptr() as Pointer
                     }));
                     let job = Panel {

@@ -18,7 +18,7 @@
 //!
 //! Absent columns are not written as nulls: CIFAR has no patients and so no `patient` column.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BinaryArray, Float32Array, Int8Array, Int32Array, StringArray, UInt32Array},
@@ -117,7 +117,7 @@ impl Dataset {
     fn assemble(columns: Vec<(String, ArrayRef)>, task: Task) -> Result<Self> {
         let fields: Vec<Field> =
             columns.iter().map(|(n, c)| Field::new(n, c.data_type().clone(), n != "image" && n != "dataset")).collect();
-        let metadata = match &task {
+        let metadata: HashMap<String, String> = match &task {
             Task::Single(names) => [(CLASSES.to_string(), serde_json::to_string(names)?)].into(),
             Task::Multi(_) => Default::default(),
         };
@@ -214,6 +214,13 @@ impl Dataset {
             None => columns.push((name.into(), column)),
         }
         Self::assemble(columns, self.task.clone())
+    }
+
+    /// The same dataset without a column; unchanged where it has none of that name.
+    pub fn without_column(&self, name: &str) -> Result<Self> {
+        let keep: Vec<usize> =
+            (0..self.batch.num_columns()).filter(|&i| self.batch.schema().field(i).name() != name).collect();
+        Ok(Dataset { batch: self.batch.project(&keep)?, task: self.task.clone() })
     }
 
     /// The same rows with other findings; drops the old label or class columns.

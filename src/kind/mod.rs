@@ -8,15 +8,15 @@ mod cell;
 
 pub use cell::{Cell, Input, Note};
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::{JsonSchema, Schema};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
-    store::artifact::ArtifactType,
+    store::artifact::{Artifact, ArtifactType},
 };
 
 /// How many artifacts an input field takes.
@@ -40,6 +40,38 @@ pub struct InputSpec {
     /// The output of a kind with several of an accepted type: `metrics` of `transfer`. None: the first that fits.
     pub prefers: Option<&'static str>,
     pub arity: Arity,
+    /// The kind prints or queries the node's name, which therefore enters the key.
+    pub named: bool,
+}
+
+impl InputSpec {
+    pub const fn one(field: &'static str, accepts: &'static [ArtifactType]) -> Self {
+        InputSpec { field, accepts, prefers: None, arity: Arity::One, named: false }
+    }
+
+    pub const fn optional(field: &'static str, accepts: &'static [ArtifactType]) -> Self {
+        InputSpec { arity: Arity::Optional, ..Self::one(field, accepts) }
+    }
+
+    pub const fn cells(field: &'static str, accepts: &'static [ArtifactType]) -> Self {
+        InputSpec { arity: Arity::Cells, ..Self::one(field, accepts) }
+    }
+
+    pub const fn prefer(self, output: &'static str) -> Self {
+        InputSpec { prefers: Some(output), ..self }
+    }
+
+    pub const fn named(self) -> Self {
+        InputSpec { named: true, ..self }
+    }
+}
+
+/// One node name, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Nodes {
+    One(String),
+    Many(Vec<String>),
 }
 
 /// An outside file or folder that a cell reads. Its content enters the key in place of its path.
@@ -85,6 +117,11 @@ pub trait Kind: Send + Sync + 'static {
     fn resources(_params: &Self::Params) -> Resources {
         Resources { threads: 1, memory_bytes: 0 }
     }
+    /// What a finished cell's effect outside the store lacks now (`DIR/index.html is gone`); `None` where all is
+    /// as the cell left it, or where the kind touches nothing outside.
+    fn undelivered(_params: &Self::Params, _outputs: &BTreeMap<String, Artifact>) -> Option<String> {
+        None
+    }
     fn run(params: &Self::Params, cell: &Cell) -> Result<()>;
 }
 
@@ -101,6 +138,7 @@ pub trait AnyKind: Send + Sync {
     fn sources(&self, params: &Value) -> Result<Vec<SourcePath>>;
     fn check(&self, params: &Value) -> Result<Vec<(String, String)>>;
     fn resources(&self, params: &Value) -> Result<Resources>;
+    fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>>;
     fn run(&self, params: &Value, cell: &Cell) -> Result<()>;
 }
 
@@ -149,6 +187,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn resources(&self, params: &Value) -> Result<Resources> {
         Ok(K::resources(&Self::typed(params)?))
+    }
+    fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>> {
+        Ok(K::undelivered(&Self::typed(params)?, outputs))
     }
     fn run(&self, params: &Value, cell: &Cell) -> Result<()> {
         K::run(&Self::typed(params)?, cell)

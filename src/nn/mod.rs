@@ -1,1 +1,57 @@
-//! To be written.
+//! The operators of a BiT network with their gradients, on the CPU, and the kernels below them.
+//!
+//! | file | operator |
+//! |---|---|
+//! | `conv` | convolution: forward, input gradient, weight gradient |
+//! | `standardise` | weight standardisation, forward and backward, in packed order |
+//! | `norm` | GroupNorm + ReLU, fused both ways, recomputed rather than stored |
+//! | `pool` | zero padding, root max-pool, global average |
+//! | `loss` | softmax and masked sigmoid cross-entropies |
+//! | `sgd_agc` | SGD with Nesterov momentum and adaptive gradient clipping |
+//! | `kernel` | the inner loops, one family for each kind of CPU |
+//! | `packing` | the order in which weights lie in memory |
+//! | `parameter` | a weight with its gradient, in packed or plain order |
+//! | `buffer` | aligned memory, planned and reused |
+//!
+//! Activations are NHWC. Every sum has a fixed order that depends neither on the number of
+//! threads nor on what else is in the batch. There is no graph and no autograd here: who calls
+//! an operator calls its gradient too.
+
+pub mod buffer;
+pub mod conv;
+pub mod kernel;
+pub mod loss;
+pub mod norm;
+pub mod packing;
+pub mod parameter;
+pub mod pool;
+pub mod sgd_agc;
+pub mod standardise;
+
+pub use loss::Targets;
+pub use sgd_agc::SgdAgc;
+
+/// The shape of a feature map: NHWC, channels innermost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Map {
+    pub n: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+}
+
+impl Map {
+    /// Values of one image.
+    pub fn image(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Values of the whole batch.
+    pub fn len(&self) -> usize {
+        self.n * self.image()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,1 +1,48 @@
-//! To be written.
+//! Training and inference: the loop, schedules, sampling, mixup and checkpoints.
+//!
+//! | file | what |
+//! |---|---|
+//! | `spec` | what a training is asked to do |
+//! | `schedule`, `hyperrule` | learning rates, lengths, resolutions |
+//! | `sampler`, `mixup`, `targets` | which examples come when, and what the loss compares with |
+//! | `course` | a spec bound to one dataset: lengths, rates, batches |
+//! | `fit`, `curve` | the loop, and its learning curve |
+//! | `checkpoint` | a run on disk, to be continued to the bit |
+//! | `infer` | logits and features of a dataset |
+//! | `score` | loss and accuracy of validation |
+//!
+//! A run is a pure function of (model, data, spec): where it was interrupted, how many threads it had and
+//! how long it took leave no trace in the weights. Metrics for reports are not made here.
+
+pub mod checkpoint;
+pub mod course;
+pub mod curve;
+pub mod fit;
+pub mod hyperrule;
+pub mod infer;
+pub mod mixup;
+pub mod sampler;
+pub mod schedule;
+pub mod score;
+pub mod spec;
+pub mod targets;
+
+pub use curve::{Best, CurvePoint};
+pub use fit::{Fit, fit};
+pub use infer::{embed, predict};
+pub use spec::FitSpec;
+
+use std::path::Path;
+
+use crate::progress::{Cancel, Progress};
+
+/// The surroundings of a run; nothing in it changes the result.
+#[derive(Clone, Copy)]
+pub struct Session<'a> {
+    pub progress: &'a dyn Progress,
+    pub cancel: &'a Cancel,
+    /// A folder that survives an interruption; without one a run starts over.
+    pub checkpoint: Option<&'a Path>,
+    /// Seconds between checkpoints; one is also written when the run is cancelled.
+    pub checkpoint_every_s: u64,
+}

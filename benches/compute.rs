@@ -1,0 +1,84 @@
+//! Images per second of training steps and of inference: `cargo bench --bench compute -- MODEL PX BATCH [REPEATS]`.
+//!
+//! Prints one JSON object a line, with the median over the repeats. A training step is forward,
+//! backward and one update. It compares with nothing itself.
+
+use scaleshot::model::{Bit, BitConfig, Images};
+use scaleshot::nn::{SgdAgc, Targets, kernel, sgd_agc::SgdAgcOptions};
+use scaleshot::random::stream::Stream;
+use std::time::Instant;
+
+const CLASSES: usize = 10;
+
+struct Case {
+    model: String,
+    px: usize,
+    batch: usize,
+    repeats: usize,
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let number = |i: usize, default: usize| words.get(i).and_then(|w| w.parse().ok()).unwrap_or(default);
+    let cases = match words.first() {
+        Some(model) => {
+            vec![Case { model: model.clone(), px: number(1, 224), batch: number(2, 16), repeats: number(3, 5) }]
+        }
+        None => vec![
+            Case { model: "bit-r26x0.25".into(), px: 32, batch: 64, repeats: 20 },
+            Case { model: "bit-r50x1".into(), px: 128, batch: 16, repeats: 5 },
+            Case { model: "bit-r50x1".into(), px: 224, batch: 16, repeats: 5 },
+        ],
+    };
+    for case in &cases {
+        if let Err(error) = run(case) {
+            eprintln!("{}: {error}", case.model);
+            std::process::exit(1);
+        }
+    }
+}
+
+fn run(case: &Case) -> scaleshot::error::Result<()> {
+    let mut bit = Bit::new(BitConfig::parse(&case.model, CLASSES)?, 0);
+    let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
+    let mut stream = Stream::new(0, "bench", 0, 0);
+    let data: Vec<f32> = (0..case.batch * case.px * case.px * 3).map(|_| stream.range(-1.0, 1.0) as f32).collect();
+    let labels: Vec<i32> = (0..case.batch).map(|_| stream.below(CLASSES as u64) as i32).collect();
+    let x = Images { data: &data, n: case.batch, height: case.px, width: case.px };
+    let mut train = Vec::new();
+    for _ in 0..=case.repeats {
+        let start = Instant::now();
+        bit.zero_gradients();
+        bit.loss_backward(&x, &Targets::Class(&labels), 1.0 / case.batch as f64)?;
+        bit.step(&mut optimizer, 0.003);
+        train.push(start.elapsed().as_secs_f64());
+    }
+    let mut infer = Vec::new();
+    for _ in 0..=case.repeats {
+        let start = Instant::now();
+        bit.logits(&x)?;
+        infer.push(start.elapsed().as_secs_f64());
+    }
+    for (mode, times) in [("train", train), ("infer", infer)] {
+        // The first run makes the buffers.
+        let mut times = times[1..].to_vec();
+        times.sort_by(f64::total_cmp);
+        let median = times[times.len() / 2];
+        println!(
+            "{}",
+            serde_json::json!({
+                "model": case.model, "px": case.px, "batch": case.batch, "mode": mode, "kernel": kernel::name(),
+                "threads": rayon::current_num_threads(), "images_per_s": case.batch as f64 / median,
+                "median_s": median, "best_s": times[0], "peak_rss_mib": peak_rss_mib(),
+            })
+        );
+    }
+    Ok(())
+}
+
+/// The most memory that this process ever held, in MiB.
+fn peak_rss_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+}

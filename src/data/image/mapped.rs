@@ -1,0 +1,177 @@
+//! Image shards mapped into memory and read without copying.
+//!
+//! Arrow's own file reader would copy every batch into fresh memory; here the mapped pages themselves are
+//! the Arrow buffer, so that a shard costs address space and not memory. Nothing is written here.
+
+use std::{fs::File, path::PathBuf, sync::Arc};
+
+use arrow::{
+    array::{Array, AsArray, FixedSizeBinaryArray},
+    buffer::Buffer,
+    ipc::{
+        convert::try_fb_to_schema,
+        reader::{FileDecoder, read_footer_length},
+        root_as_footer,
+    },
+};
+use memmap2::{Advice, Mmap};
+
+use super::{
+    ImageSize,
+    shards::{COLUMN, SIZE},
+};
+use crate::error::{Error, Result};
+
+/// Shards of equally sized images, readable from any thread.
+#[derive(Debug)]
+pub struct ImageShards {
+    size: ImageSize,
+    shards: Vec<FixedSizeBinaryArray>,
+}
+
+impl ImageShards {
+    /// Maps the files in this order; all must hold images of one size.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut size = None;
+        let mut shards = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (own, column) = open_shard(path)?;
+            if *size.get_or_insert(own) != own {
+                return Err(Error::data(
+                    path,
+                    None,
+                    format!("holds images of {own}, other shards of {}", size.unwrap_or(own)),
+                ));
+            }
+            shards.push(column);
+        }
+        let size = size.ok_or_else(|| Error::invalid("no image shards to open"))?;
+        Ok(ImageShards { size, shards })
+    }
+
+    pub fn size(&self) -> ImageSize {
+        self.size
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Images in one shard; 0 for a shard that does not exist.
+    pub fn len(&self, shard: u32) -> u32 {
+        self.shards.get(shard as usize).map_or(0, |s| s.len() as u32)
+    }
+
+    /// Whether there is no image at all.
+    pub fn is_empty(&self) -> bool {
+        self.total() == 0
+    }
+
+    /// Images in all shards.
+    pub fn total(&self) -> usize {
+        self.shards.iter().map(FixedSizeBinaryArray::len).sum()
+    }
+
+    /// One image, height x width x channels bytes, straight from the mapped file.
+    pub fn get(&self, shard: u32, slot: u32) -> Result<&[u8]> {
+        match self.shards.get(shard as usize) {
+            Some(s) if (slot as usize) < s.len() => Ok(s.value(slot as usize)),
+            Some(s) => {
+                Err(Error::invalid(format!("shard {shard} holds {} images, slot {slot} was asked for", s.len())))
+            }
+            None => Err(Error::invalid(format!("there are {} shards, shard {shard} was asked for", self.shards.len()))),
+        }
+    }
+}
+
+/// The file as one Arrow buffer of its mapped pages.
+fn map(path: &PathBuf) -> Result<Buffer> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    // SAFETY: a mapping is undefined behaviour if the file changes underneath it. Shards are written aside
+    // and enter the store under the digest of their content; the store never writes to a file again and
+    // replaces only by renaming, which leaves a mapped inode as it is. The mapping is read-only, and the
+    // buffer made of it owns it, so that no slice outlives it.
+    let mapped = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+    // Training reads at random; a refused hint costs nothing.
+    let _ = mapped.advise(Advice::Random);
+    Ok(Buffer::from(bytes::Bytes::from_owner(mapped)))
+}
+
+fn open_shard(path: &PathBuf) -> Result<(ImageSize, FixedSizeBinaryArray)> {
+    let wrong = |what: &str| Error::data(path, None, format!("not an image shard: {what}"));
+    let buffer = map(path)?;
+    let end = buffer.len().checked_sub(10).ok_or_else(|| wrong("it is too short"))?;
+    let trailer: [u8; 10] = buffer[end..].try_into().map_err(|_| wrong("it is too short"))?;
+    let footer_bytes = read_footer_length(trailer).map_err(|_| wrong("it has no Arrow footer"))?;
+    let start = end.checked_sub(footer_bytes).ok_or_else(|| wrong("its footer is longer than the file"))?;
+    let footer = root_as_footer(&buffer[start..end]).map_err(|e| wrong(&e.to_string()))?;
+    let schema = Arc::new(try_fb_to_schema(footer.schema().ok_or_else(|| wrong("it has no schema"))?)?);
+    let size: ImageSize = match schema.metadata().get(SIZE) {
+        Some(json) => serde_json::from_str(json).map_err(|e| wrong(&e.to_string()))?,
+        None => return Err(wrong("it does not say the size of its images")),
+    };
+    let blocks = footer.recordBatches().ok_or_else(|| wrong("it has no record batches"))?;
+    if blocks.len() != 1 {
+        return Err(wrong(&format!("it has {} record batches, expected 1", blocks.len())));
+    }
+    let block = blocks.get(0);
+    let parts = [block.offset(), i64::from(block.metaDataLength()), block.bodyLength()];
+    let [offset, metadata, body] = parts.map(|v| usize::try_from(v).unwrap_or(usize::MAX));
+    let length = metadata.saturating_add(body);
+    if offset.saturating_add(length) > start {
+        return Err(wrong("its record batch ends outside the file"));
+    }
+    let decoder = FileDecoder::new(schema, footer.version());
+    let batch = decoder
+        .read_record_batch(block, &buffer.slice_with_length(offset, length))?
+        .ok_or_else(|| wrong("its record batch is empty"))?;
+    let column = batch
+        .column_by_name(COLUMN)
+        .and_then(|c| c.as_fixed_size_binary_opt())
+        .ok_or_else(|| wrong("it has no column pixels of fixed-size binary"))?;
+    if column.value_length() as usize != size.bytes() || column.null_count() > 0 {
+        return Err(wrong(&format!("its column pixels does not hold images of {size}")));
+    }
+    Ok((size, column.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Pixels, write_shard},
+        *,
+    };
+
+    #[test]
+    fn pixels_are_the_mapped_bytes_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard-00000.arrow");
+        let size = ImageSize { height: 2, width: 3, channels: 1 };
+        let load = |row: usize| Ok(Pixels { size, data: vec![row as u8; 6] });
+        write_shard(&path, size, 0..4, load, &mut |_, e| Err(e)).unwrap();
+        let buffer = map(&path).unwrap();
+        let (_, column) = open_shard(&path).unwrap();
+        assert!(column.value_data().len() == 24 && buffer.len() > 24);
+        // Arrow's buffer begins page-aligned minus the header, never at a heap address of its own:
+        // its owner is the mapping, so its capacity is the file's.
+        assert_eq!(column.values().capacity(), buffer.capacity());
+        assert_eq!(column.value(3), [3; 6]);
+    }
+
+    #[test]
+    fn broken_shards_are_errors_that_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.arrow");
+        let size = ImageSize { height: 2, width: 3, channels: 1 };
+        let load = |_: usize| Ok(Pixels { size, data: vec![1; 6] });
+        write_shard(&path, size, 0..4, load, &mut |_, e| Err(e)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in [0, 5, 100, whole.len() - 3] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let e = ImageShards::open(std::slice::from_ref(&path)).unwrap_err();
+            assert!(e.to_string().contains("s.arrow"), "{e}");
+        }
+        assert!(ImageShards::open(&[]).is_err());
+    }
+}

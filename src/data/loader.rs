@@ -1,0 +1,317 @@
+//! Labelled images for training and inference, and the filling of batches from them.
+//!
+//! Bytes are read where they lie (mapped shards), turned into the model's input in one pass, in parallel
+//! over images. What a batch holds depends on its draws alone, never on threads. Which examples come when
+//! is the trainer's business, not this file's.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{
+    augment::{Augment, View},
+    sampling::{ImageDims, render},
+};
+use crate::{
+    error::{Error, Result},
+    random::stream::Stream,
+};
+
+/// Where pixels come from: shards of images of one size.
+pub trait PixelSource: Send + Sync {
+    fn dims(&self) -> ImageDims;
+    /// The bytes of one image: height · width · channels.
+    fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]>;
+}
+
+/// Images in memory, as one shard.
+pub struct MemoryPixels {
+    dims: ImageDims,
+    bytes: Vec<u8>,
+}
+
+impl MemoryPixels {
+    /// `bytes` holds whole images one after the other.
+    pub fn new(dims: ImageDims, bytes: Vec<u8>) -> Result<Self> {
+        let one = dims.height * dims.width * dims.channels;
+        if one == 0 || bytes.len() % one != 0 {
+            return Err(Error::invalid(format!("{} bytes are no whole images of {dims:?}", bytes.len())));
+        }
+        Ok(MemoryPixels { dims, bytes })
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len() / (self.dims.height * self.dims.width * self.dims.channels)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl PixelSource for MemoryPixels {
+    fn dims(&self) -> ImageDims {
+        self.dims
+    }
+
+    fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]> {
+        let one = self.dims.height * self.dims.width * self.dims.channels;
+        let from = slot as usize * one;
+        self.bytes.get(from..from + one).filter(|_| shard == 0).ok_or_else(|| {
+            Error::invalid(format!("no image at shard {shard}, slot {slot}: there are {} in shard 0", self.len()))
+        })
+    }
+}
+
+/// What is known of each example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// One of `classes`; -1 where it is unknown, which training refuses.
+    Class { classes: usize, y: Vec<i32> },
+    /// `labels` findings an example, row by row: 1 present, 0 absent, -1 unknown.
+    Multi { labels: usize, y: Vec<i8> },
+}
+
+impl Labels {
+    pub fn len(&self) -> usize {
+        match self {
+            Labels::Class { y, .. } => y.len(),
+            Labels::Multi { labels, y } => y.len() / (*labels).max(1),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Outputs of a model for these labels.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Labels::Class { classes, .. } => *classes,
+            Labels::Multi { labels, .. } => *labels,
+        }
+    }
+
+    /// These rows in this order; a row that is not there is an error.
+    pub fn take(&self, rows: &[u32]) -> Result<Self> {
+        let n = self.len();
+        if let Some(row) = rows.iter().find(|&&r| r as usize >= n) {
+            return Err(Error::invalid(format!("no example {row}: there are {n}")));
+        }
+        Ok(match self {
+            Labels::Class { classes, y } => {
+                Labels::Class { classes: *classes, y: rows.iter().map(|&r| y[r as usize]).collect() }
+            }
+            Labels::Multi { labels, y } => Labels::Multi {
+                labels: *labels,
+                y: rows.iter().flat_map(|&r| y[r as usize * labels..][..*labels].iter().copied()).collect(),
+            },
+        })
+    }
+}
+
+/// Images with their labels.
+#[derive(Clone)]
+pub struct Examples {
+    source: Arc<dyn PixelSource>,
+    places: Vec<(u32, u32)>,
+    labels: Labels,
+}
+
+/// One look at one example in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    pub example: u32,
+    pub epoch: u64,
+    /// Names the look within its epoch: the example itself, or its place where examples are drawn repeatedly.
+    pub number: u64,
+}
+
+/// The random views of training.
+pub struct TrainView<'a> {
+    pub view: &'a View,
+    pub augment: &'a Augment,
+    pub seed: u64,
+}
+
+impl Examples {
+    /// `places` are (shard, slot) of each example in `source`; `labels` has one row for each.
+    pub fn new(source: Arc<dyn PixelSource>, places: Vec<(u32, u32)>, labels: Labels) -> Result<Self> {
+        let dims = source.dims();
+        if !matches!(dims.channels, 1 | 3) || dims.height == 0 || dims.width == 0 {
+            return Err(Error::invalid(format!("images must have 1 or 3 channels and some pixels, not {dims:?}")));
+        }
+        let (known, lowest) = match &labels {
+            Labels::Class { classes, y } => (y.iter().all(|&c| c < *classes as i32), y.iter().min().map(|&c| c >= -1)),
+            Labels::Multi { y, .. } => (y.iter().all(|&l| l <= 1), y.iter().min().map(|&l| l >= -1)),
+        };
+        if !known || lowest == Some(false) {
+            return Err(Error::invalid(format!("a label is outside of its {} values", labels.outputs())));
+        }
+        if let Labels::Multi { labels, y } = &labels
+            && (*labels == 0 || y.len() != labels * places.len())
+        {
+            return Err(Error::invalid(format!("{} labels for {} images of {labels} each", y.len(), places.len())));
+        }
+        if labels.len() != places.len() {
+            return Err(Error::invalid(format!("{} labels for {} images", labels.len(), places.len())));
+        }
+        Ok(Examples { source, places, labels })
+    }
+
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Size of the stored images.
+    pub fn dims(&self) -> ImageDims {
+        self.source.dims()
+    }
+
+    /// These examples in this order, over the same images.
+    pub fn take(&self, rows: &[u32]) -> Result<Self> {
+        let labels = self.labels.take(rows)?;
+        let places = rows.iter().map(|&r| self.places[r as usize]).collect();
+        Ok(Examples { source: self.source.clone(), places, labels })
+    }
+
+    /// The same images with other labels.
+    pub fn relabelled(&self, labels: Labels) -> Result<Self> {
+        Self::new(self.source.clone(), self.places.clone(), labels)
+    }
+
+    fn bytes(&self, example: u32) -> Result<&[u8]> {
+        let (shard, slot) = *self
+            .places
+            .get(example as usize)
+            .ok_or_else(|| Error::invalid(format!("bug: no example {example} of {}", self.places.len())))?;
+        let (bytes, dims) = (self.source.pixels(shard, slot)?, self.dims());
+        if bytes.len() != dims.height * dims.width * dims.channels {
+            return Err(Error::invalid(format!(
+                "image at shard {shard}, slot {slot} has {} bytes, not {dims:?}",
+                bytes.len()
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// The fixed views of `examples` into `out`: n · height · width · 3, in [-1, 1].
+    pub fn fill(&self, examples: &[u32], view: &View, out: &mut Vec<f32>) -> Result<()> {
+        let geometry = view.geometry(self.dims());
+        self.each(examples.len(), view, out, |k, image, _| {
+            render(self.bytes(examples[k])?, self.dims(), &geometry, image);
+            Ok(())
+        })
+    }
+
+    /// Random views of training. With `mixed`, each image is `share` of itself and the rest of its partner.
+    pub fn fill_train(
+        &self,
+        draws: &[Draw],
+        mixed: Option<(&[Draw], f32)>,
+        how: &TrainView,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let look = |draw: &Draw, image: &mut [f32]| -> Result<()> {
+            let mut stream = Stream::new(how.seed, "augment", draw.epoch, draw.number);
+            let geometry = how.augment.geometry(how.view, self.dims(), &mut stream);
+            render(self.bytes(draw.example)?, self.dims(), &geometry, image);
+            Ok(())
+        };
+        self.each(draws.len(), how.view, out, |k, image, other| {
+            look(&draws[k], image)?;
+            if let Some((partners, share)) = mixed {
+                other.resize(image.len(), 0.0);
+                look(&partners[k], other)?;
+                for (a, b) in image.iter_mut().zip(other.iter()) {
+                    *a = share * *a + (1.0 - share) * b;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Sizes `out` for `n` images and fills it in parallel; the closure gets (index, image, scratch).
+    fn each(
+        &self,
+        n: usize,
+        view: &View,
+        out: &mut Vec<f32>,
+        one: impl Fn(usize, &mut [f32], &mut Vec<f32>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let (h, w) = view.size(self.dims());
+        let pixels = h * w * 3;
+        out.resize(n * pixels, 0.0);
+        out.par_chunks_exact_mut(pixels)
+            .enumerate()
+            .map_init(Vec::new, |scratch, (k, image)| one(k, image, scratch))
+            .collect::<Result<()>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn six() -> Examples {
+        let dims = ImageDims { height: 2, width: 3, channels: 1 };
+        let bytes = (0..36).map(|i| i * 7).collect();
+        let source = Arc::new(MemoryPixels::new(dims, bytes).unwrap());
+        let labels = Labels::Class { classes: 2, y: vec![0, 1, 0, 1, 0, -1] };
+        Examples::new(source, (0..6).map(|i| (0, i)).collect(), labels).unwrap()
+    }
+
+    #[test]
+    fn a_batch_does_not_depend_on_threads_or_on_its_neighbours() {
+        let examples = six();
+        let how = TrainView { view: &View::Stored, augment: &Augment::RandomResizedCrop(Default::default()), seed: 5 };
+        let draws: Vec<Draw> = (0..6).map(|i| Draw { example: i, epoch: 2, number: u64::from(i) }).collect();
+        let fill = |threads, draws: &[Draw]| {
+            let mut out = Vec::new();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| examples.fill_train(draws, None, &how, &mut out)).unwrap();
+            out
+        };
+        let all = fill(1, &draws);
+        assert_eq!(all, fill(3, &draws));
+        assert_eq!(all[18 * 3..18 * 5], fill(2, &draws[3..5])[..]);
+        let later: Vec<Draw> = draws.iter().map(|d| Draw { epoch: 3, ..*d }).collect();
+        assert_ne!(all, fill(1, &later));
+    }
+
+    #[test]
+    fn mixing_is_a_weighted_mean_of_two_looks() {
+        let examples = six();
+        let how = TrainView { view: &View::Stored, augment: &Augment::Flip, seed: 5 };
+        let draw = |i: u32| [Draw { example: i, epoch: 0, number: u64::from(i) }];
+        let (mut a, mut b, mut m) = (Vec::new(), Vec::new(), Vec::new());
+        examples.fill_train(&draw(1), None, &how, &mut a).unwrap();
+        examples.fill_train(&draw(4), None, &how, &mut b).unwrap();
+        examples.fill_train(&draw(1), Some((&draw(4), 0.75)), &how, &mut m).unwrap();
+        for ((a, b), m) in a.iter().zip(&b).zip(&m) {
+            assert_eq!(*m, 0.75 * a + 0.25 * b);
+        }
+    }
+
+    #[test]
+    fn wrong_inputs_are_refused_by_name() {
+        let examples = six();
+        assert_eq!(examples.take(&[5, 0]).unwrap().labels(), &Labels::Class { classes: 2, y: vec![-1, 0] });
+        assert!(examples.take(&[6]).is_err());
+        let again = |labels| Examples::new(examples.source.clone(), vec![(0, 0)], labels).is_err();
+        assert!(again(Labels::Class { classes: 2, y: vec![2] }));
+        assert!(again(Labels::Class { classes: 2, y: vec![0, 1] }));
+        assert!(again(Labels::Multi { labels: 2, y: vec![0] }));
+        let stray = Examples::new(examples.source.clone(), vec![(1, 0)], Labels::Class { classes: 2, y: vec![0] });
+        let e = stray.unwrap().fill(&[0], &View::Stored, &mut Vec::new()).unwrap_err();
+        assert!(e.to_string().contains("shard 1, slot 0"), "{e}");
+    }
+}

@@ -1,0 +1,124 @@
+//! From an input artifact to labelled examples that the trainer takes.
+//!
+//! An input without decoded images is decoded here, for this cell alone; an `images` node does it once
+//! for all cells.
+
+use std::sync::Arc;
+
+use arrow::array::Array;
+
+use super::{Cell, Input, images, rows};
+use crate::{
+    data::{
+        dataset::{Dataset, Task},
+        image::{DecodeRule, Fit, ImageShards, Prepare},
+        loader::{Examples, Labels, PixelSource},
+    },
+    error::{Error, Result},
+};
+
+const SHARD_MIB: usize = 64;
+
+/// A dataset with its pixels at hand.
+pub struct Pictures {
+    pub data: Dataset,
+    source: Arc<dyn PixelSource>,
+}
+
+impl Pictures {
+    /// Opens the input of `field`. Images that are not decoded yet are brought to `px` pixels.
+    pub fn open(cell: &Cell, input: &Input, px: Option<u32>) -> Result<Self> {
+        if let Some(shards) = rows::shards(cell, input)? {
+            return Ok(Pictures { data: rows::read(cell, input, false)?, source: Arc::new(shards) });
+        }
+        let px = px.ok_or_else(|| {
+            Error::invalid(format!("{}: its images are not decoded, and image_px is not given", input.node))
+                .with_hint("put an images node between, or give image_px")
+        })?;
+        let data = rows::read(cell, input, true)?;
+        let prepare = Prepare { px, fit: Fit::Squash, decode: DecodeRule::default() };
+        let (set, data) = images::decode_all(cell, &data, &prepare, images::Unreadable::Error, SHARD_MIB)?;
+        let paths: Vec<_> = set.files.into_iter().map(|(_, path)| path).collect();
+        Ok(Pictures { data, source: Arc::new(ImageShards::open(&paths)?) })
+    }
+
+    /// The rows of one split; an error where there are none.
+    pub fn split(&self, node: &str, name: &str) -> Result<Dataset> {
+        let rows = self.data.split(name)?;
+        if rows.rows() == 0 {
+            return Err(Error::invalid(format!("{node} has no rows in split {name}"))
+                .with_hint("give the dataset a split by merge or subset: split: { ratio: … }"));
+        }
+        Ok(rows)
+    }
+
+    /// Examples of some rows of this dataset.
+    pub fn examples(&self, rows: &Dataset) -> Result<Examples> {
+        Examples::new(self.source.clone(), rows::places(rows)?, labels(rows))
+    }
+}
+
+/// The labels of all rows as the trainer counts them: unknown is -1, which is masked.
+pub fn labels(rows: &Dataset) -> Labels {
+    match rows.task() {
+        Task::Single(names) => Labels::Class {
+            classes: names.len(),
+            y: rows.classes().map_or_else(
+                || vec![-1; rows.rows()],
+                |column| column.iter().map(|c| c.unwrap_or(-1)).collect(),
+            ),
+        },
+        Task::Multi(names) => {
+            let columns: Vec<_> = names.iter().map(|n| rows.label(n)).collect();
+            let y = (0..rows.rows())
+                .flat_map(|i| columns.iter().map(move |c| c.filter(|c| c.is_valid(i)).map_or(-1, |c| c.value(i))))
+                .collect();
+            Labels::Multi { labels: names.len(), y }
+        }
+    }
+}
+
+/// Rows that can be learned from or scored: a known class, or at least one known finding.
+pub fn known(rows: &Dataset) -> Vec<u32> {
+    let keep = |i: usize| match rows.task() {
+        Task::Single(_) => rows.classes().is_some_and(|c| c.is_valid(i)),
+        Task::Multi(names) => names.iter().any(|n| rows.label(n).is_some_and(|c| c.is_valid(i))),
+    };
+    (0..rows.rows()).filter(|&i| keep(i)).map(|i| i as u32).collect()
+}
+
+/// The rows of [`known`]; what is left out is counted in the record.
+pub fn keep_known(cell: &Cell, rows: Dataset, what: &str) -> Result<Dataset> {
+    let kept = known(&rows);
+    if kept.len() == rows.rows() {
+        return Ok(rows);
+    }
+    let left_out = rows.rows() - kept.len();
+    cell.note("unlabelled_rows", left_out as u64, format!("rows of {what} without any known label are left out"));
+    if kept.is_empty() {
+        return Err(Error::invalid(format!("no row of {what} has a known label")));
+    }
+    rows.take(&kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::Columns;
+
+    #[test]
+    fn unknown_labels_are_masked_and_rows_without_any_are_left_out() {
+        let rows = Columns {
+            image: vec!["a".into(), "b".into(), "c".into()],
+            labels: vec![
+                ("Edema".into(), vec![Some(1), None, None]),
+                ("Mass".into(), vec![None, Some(0), None]),
+            ],
+            ..Default::default()
+        }
+        .build()
+        .unwrap();
+        assert_eq!(labels(&rows), Labels::Multi { labels: 2, y: vec![1, -1, -1, 0, -1, -1] });
+        assert_eq!(known(&rows), [0, 1]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Frames as artifacts: one `table.parquet` a table, and the tables of many cells as one frame.
+
+use serde_json::Value;
+
+use super::{Cell, Input, rows::TABLE};
+use crate::{
+    error::{Error, Result},
+    report::frame::{self, Frame, Rows},
+    store::artifact::ArtifactType,
+    train::CurvePoint,
+};
+
+pub fn publish(cell: &Cell, output: &str, frame: &Frame) -> Result<()> {
+    let path = cell.work.join(format!("{output}.{TABLE}"));
+    frame::write_parquet(frame, &path)?;
+    cell.publish(output, ArtifactType::Table, &[(TABLE.into(), path)])
+}
+
+pub fn read(cell: &Cell, input: &Input) -> Result<Frame> {
+    frame::read_parquet(&cell.file(input, TABLE)?)
+}
+
+/// The tables of a field, those of one node as one frame with the cells' axes as first columns.
+pub fn by_node(cell: &Cell, field: &str) -> Result<Vec<(String, Frame)>> {
+    let mut parts: Vec<(String, Vec<Frame>)> = Vec::new();
+    for input in cell.many(field) {
+        let part = frame::with_axes(&read(cell, input)?, &input.axes)?;
+        match parts.iter_mut().find(|(node, _)| *node == input.node) {
+            Some((_, frames)) => frames.push(part),
+            None => parts.push((input.node.clone(), vec![part])),
+        }
+    }
+    parts.into_iter().map(|(node, frames)| Ok((node, frame::concat(&frames)?))).collect()
+}
+
+/// One number of a metrics table: that over all classes.
+pub fn overall(cell: &Cell, input: &Input, metric: &str) -> Result<Option<f64>> {
+    let table = read(cell, input)?;
+    let (names, classes) = (frame::values(&table, "metric")?, frame::values(&table, "class")?);
+    let values = frame::values(&table, "value")?;
+    let at = names.iter().zip(&classes).position(|(n, c)| n == metric && c.is_null());
+    match at {
+        Some(at) => Ok(values[at].as_f64()),
+        None => {
+            let mut known: Vec<String> =
+                names.iter().zip(&classes).filter(|(_, c)| c.is_null()).map(|(n, _)| frame::label(n)).collect();
+            known.dedup();
+            Err(Error::invalid(format!("node {} has no metric {metric}", input.node))
+                .with_hint(format!("its metrics are {}", known.join(", "))))
+        }
+    }
+}
+
+/// The learning curve: one row a point, nulls where nothing was validated.
+pub fn curve(points: &[CurvePoint]) -> Result<Frame> {
+    let mut rows = Rows::new();
+    let number = |v: Option<f64>| v.map_or(Value::Null, Value::from);
+    for p in points {
+        rows.push([
+            ("step", Value::from(p.step)),
+            ("epoch", Value::from(p.epoch)),
+            ("lr", Value::from(p.lr)),
+            ("loss", number(p.loss)),
+            ("valid_loss", number(p.valid_loss)),
+            ("valid_accuracy", number(p.valid_accuracy)),
+        ]);
+    }
+    rows.frame()
+}

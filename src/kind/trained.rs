@@ -1,0 +1,141 @@
+//! Models as artifacts: weights, a card that says what they are, and which images they have seen.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `weights.safetensors` | parameters under the checkpoint's names |
+//! | `model.json` | architecture, outputs, the view that training used |
+//! | `seen.parquet` | patient and content digest of every training image, the base model's included |
+//!
+//! `seen.parquet` is what lets a later cell prove that its test images were never trained on.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use arrow::array::{Array, ArrayRef, BinaryArray, StringArray};
+use serde::{Deserialize, Serialize};
+
+use super::{Cell, Input};
+use crate::{
+    data::{
+        augment::View,
+        dataset::{Columns, Dataset, Task},
+    },
+    error::{Error, Result},
+    model::{Bit, BitConfig, weights},
+    store::artifact::ArtifactType,
+};
+
+const WEIGHTS: &str = "weights.safetensors";
+const CARD: &str = "model.json";
+const SEEN: &str = "seen.parquet";
+
+/// What a reader of a model must know besides its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// `bit-r50x1`
+    pub architecture: String,
+    /// Whether outputs exclude each other.
+    pub single_label: bool,
+    /// Names of the outputs in order.
+    pub outputs: Vec<String>,
+    /// What the model saw of an image.
+    pub view: View,
+    /// Names of the datasets that it was trained on, oldest first.
+    pub trained_on: Vec<String>,
+}
+
+impl Card {
+    pub fn new(architecture: &str, task: &Task, view: View, trained_on: Vec<String>) -> Self {
+        Card {
+            architecture: architecture.into(),
+            single_label: matches!(task, Task::Single(_)),
+            outputs: task.names().to_vec(),
+            view,
+            trained_on,
+        }
+    }
+
+    pub fn task(&self) -> Task {
+        if self.single_label { Task::Single(self.outputs.clone()) } else { Task::Multi(self.outputs.clone()) }
+    }
+}
+
+/// Images that a model was trained on, by patient and by content.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    pub patients: BTreeSet<String>,
+    pub digests: BTreeSet<Vec<u8>>,
+}
+
+impl Seen {
+    pub fn add(&mut self, rows: &Dataset) {
+        if let Some(patients) = rows.text("patient") {
+            self.patients.extend(patients.iter().flatten().map(str::to_string));
+        }
+        self.digests.extend(content(rows).into_iter().flatten());
+    }
+
+    fn write(&self, path: &std::path::Path) -> Result<()> {
+        let rows = self.patients.len() + self.digests.len();
+        let patients = self.patients.iter().map(Some).chain(self.digests.iter().map(|_| None));
+        let digests = self.patients.iter().map(|_| None).chain(self.digests.iter().map(|d| Some(d.as_slice())));
+        let table = Columns { image: vec![String::new(); rows], ..Default::default() }
+            .build()?
+            .with_column("patient", Arc::new(patients.collect::<StringArray>()) as ArrayRef)?
+            .with_column("digest", Arc::new(digests.collect::<BinaryArray>()) as ArrayRef)?;
+        table.write_parquet(path)
+    }
+
+    fn read(path: &std::path::Path) -> Result<Self> {
+        let mut seen = Seen::default();
+        seen.add(&Dataset::read_parquet(path, false)?);
+        Ok(seen)
+    }
+}
+
+/// What makes each row's image itself: the digest of its file and, in packed files, its place there.
+pub fn content(rows: &Dataset) -> Vec<Option<Vec<u8>>> {
+    let (digests, records) = (rows.binary("digest"), rows.integers("record"));
+    (0..rows.rows())
+        .map(|i| {
+            let mut id = digests.filter(|d| d.is_valid(i))?.value(i).to_vec();
+            if let Some(records) = records.filter(|r| r.is_valid(i)) {
+                id.extend(records.value(i).to_le_bytes());
+            }
+            Some(id)
+        })
+        .collect()
+}
+
+/// A model read back from its artifact.
+pub struct Trained {
+    pub model: Bit,
+    pub card: Card,
+    pub seen: Seen,
+}
+
+pub fn read(cell: &Cell, input: &Input) -> Result<Trained> {
+    let card_path = cell.file(input, CARD)?;
+    let card: Card = serde_json::from_slice(&std::fs::read(&card_path).map_err(Error::io(&card_path))?)?;
+    let mut model = Bit::new(BitConfig::parse(&card.architecture, card.outputs.len())?, 0);
+    weights::load(&mut model, &cell.file(input, WEIGHTS)?)?;
+    let seen = match input.artifact.file(SEEN) {
+        Some(_) => Seen::read(&cell.file(input, SEEN)?)?,
+        None => Seen::default(),
+    };
+    Ok(Trained { model, card, seen })
+}
+
+pub fn publish(cell: &Cell, output: &str, model: &Bit, card: &Card, seen: &Seen) -> Result<()> {
+    let at = |name: &str| -> PathBuf { cell.work.join(format!("{output}.{name}")) };
+    weights::save(model, &at(WEIGHTS))?;
+    std::fs::write(at(CARD), serde_json::to_string_pretty(card)?).map_err(Error::io(at(CARD)))?;
+    seen.write(&at(SEEN))?;
+    let files: Vec<_> = [WEIGHTS, CARD, SEEN].iter().map(|n| (n.to_string(), at(n))).collect();
+    cell.publish(output, ArtifactType::Model, &files)
+}
+
+/// Names of the datasets that rows come from, sorted.
+pub fn dataset_names(rows: &Dataset) -> Vec<String> {
+    let names: BTreeSet<&str> = rows.text("dataset").into_iter().flat_map(|c| c.iter().flatten()).collect();
+    names.into_iter().map(str::to_string).collect()
+}

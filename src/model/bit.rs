@@ -1,0 +1,548 @@
+//! BiT ResNet-v2 as in the published study: parameters by name, logits, and a training step's gradients.
+//!
+//! Root: 7x7 convolution with stride 2, one pixel of zeros, max-pool 3x3 with stride 2. Body: see
+//! [`super::body`]. Head: GroupNorm, ReLU, global average, linear. All convolutions but the head
+//! are weight-standardised. It reads no files and draws no batches.
+
+use super::body::{Builder, Keep, Norm, StdConv, Unit};
+use super::config::BitConfig;
+use crate::error::{Error, Result, nearest};
+use crate::nn::buffer::{Buffer, Workspace};
+use crate::nn::conv::Conv;
+use crate::nn::kernel::{self, Kernel};
+use crate::nn::loss::Targets;
+use crate::nn::parameter::{self, Parameter};
+use crate::nn::sgd_agc::SgdAgc;
+use crate::nn::{Map, norm, pool};
+use crate::random::stream::Stream;
+use std::sync::Mutex;
+
+const CHANNELS: usize = 3;
+const ROOT_PAD: usize = 3;
+/// Input values that inference takes through the network at a time: 16 images of 224 px.
+const INFERENCE_VALUES: usize = 16 * 224 * 224 * CHANNELS;
+
+/// A batch of images: NHWC, 3 channels, normalised as the model was trained.
+#[derive(Clone, Copy, Debug)]
+pub struct Images<'a> {
+    pub data: &'a [f32],
+    pub n: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl Images<'_> {
+    fn map(&self) -> Map {
+        Map { n: self.n, height: self.height, width: self.width, channels: CHANNELS }
+    }
+
+    fn check(&self) -> Result<()> {
+        let Images { data, n, height, width } = *self;
+        if height == 0 || width == 0 || data.len() != self.map().len() {
+            let found = data.len();
+            return Err(Error::invalid(format!("{found} values for {n} images of {height}x{width}x{CHANNELS} (NHWC)")));
+        }
+        Ok(())
+    }
+}
+
+/// The network with its parameters and, once trained, their gradients.
+pub struct Bit {
+    config: BitConfig,
+    kernel: Kernel,
+    keep: Keep,
+    parameters: Vec<Parameter>,
+    root: StdConv,
+    units: Vec<Unit>,
+    norm: Norm,
+    head: Conv,
+    /// Which parameter is the head's weight; its bias is the next and last one.
+    head_weight: usize,
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+impl Bit {
+    /// A network with the published initial weights: convolutions as PyTorch draws them (uniform
+    /// within 1/sqrt(fan in)), norms 1 and 0, head 0.
+    pub fn new(config: BitConfig, seed: u64) -> Self {
+        let mut builder = Builder::default();
+        let mut channels = config.channels(64);
+        let conv = Conv { inputs: CHANNELS, outputs: channels, kernel: 2 * ROOT_PAD + 1, stride: 2, pad: 0 };
+        let root = builder.conv("root.conv.weight".into(), conv);
+        let mut units = Vec::new();
+        for (block, (&count, base)) in config.blocks.iter().zip([256, 512, 1024, 2048]).enumerate() {
+            for unit in 0..count {
+                let stride = if block > 0 && unit == 0 { 2 } else { 1 };
+                let prefix = format!("body.block{}.unit{:02}", block + 1, unit + 1);
+                units.push(builder.unit(&prefix, channels, config.channels(base), stride));
+                channels = config.channels(base);
+            }
+        }
+        let norm = builder.norm("head.gn", channels);
+        let head = Conv { inputs: channels, outputs: config.classes, kernel: 1, stride: 1, pad: 0 };
+        let head_weight = builder.conv("head.conv.weight".into(), head).weight;
+        builder.parameters.push(Parameter::vector("head.conv.bias".into(), &vec![0.0; config.classes]));
+        let mut parameters = builder.parameters;
+        for p in parameters[..head_weight].iter_mut().filter(|p| p.shape.len() == 4) {
+            let bound = 1.0 / (p.shape[1..].iter().product::<usize>() as f64).sqrt();
+            let mut stream = Stream::new(seed, &format!("init {}", p.name), 0, 0);
+            let values: Vec<f32> = (0..p.count()).map(|_| stream.range(-bound, bound) as f32).collect();
+            p.data = p.pack(&values);
+        }
+        let (kernel, keep, workspaces) = (kernel::chosen(), Keep::Inner, Mutex::default());
+        Bit { config, kernel, keep, parameters, root, units, norm, head, head_weight, workspaces }
+    }
+
+    pub fn config(&self) -> &BitConfig {
+        &self.config
+    }
+
+    /// Uses another family of inner loops than the process's choice.
+    pub fn set_kernel(&mut self, kernel: Kernel) {
+        self.kernel = kernel;
+    }
+
+    /// How much [`Bit::loss_backward`] keeps: [`Keep::Input`] takes about a third of the memory
+    /// and a third more time, with the same result to the bit.
+    pub fn set_keep(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+
+    /// Names and shapes in checkpoint order.
+    pub fn names(&self) -> Vec<(String, Vec<usize>)> {
+        self.parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect()
+    }
+
+    /// All parameters as f32 tensors in PyTorch's layout, in checkpoint order.
+    pub fn tensors(&self) -> Result<Vec<(String, candle_core::Tensor)>> {
+        let tensor = |p: &Parameter| -> Result<_> {
+            let values = p.unpack(&p.data);
+            Ok((p.name.clone(), candle_core::Tensor::from_vec(values, p.shape.as_slice(), &candle_core::Device::Cpu)?))
+        };
+        self.parameters.iter().map(tensor).collect()
+    }
+
+    fn find(&self, name: &str) -> Result<usize> {
+        self.parameters.iter().position(|p| p.name == name).ok_or_else(|| {
+            let error = Error::invalid(format!("{} has no parameter {name}", self.config.name()));
+            match nearest(name, self.parameters.iter().map(|p| p.name.as_str())) {
+                Some(known) => error.with_hint(format!("did you mean {known}?")),
+                None => error,
+            }
+        })
+    }
+
+    /// Sets one parameter from a tensor in PyTorch's layout, of any float type.
+    pub fn load(&mut self, name: &str, tensor: &candle_core::Tensor) -> Result<()> {
+        let at = self.find(name)?;
+        if tensor.dims() != self.parameters[at].shape {
+            return Err(Error::invalid(format!(
+                "{name}: shape {:?} in the file, {:?} in {} with {} classes",
+                tensor.dims(),
+                self.parameters[at].shape,
+                self.config.name(),
+                self.config.classes
+            )));
+        }
+        let values = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        self.set(name, &values)
+    }
+
+    /// Sets one parameter from its values in PyTorch's layout.
+    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let at = self.find(name)?;
+        let parameter = &mut self.parameters[at];
+        if values.len() != parameter.count() {
+            let (found, shape) = (values.len(), &parameter.shape);
+            return Err(Error::invalid(format!("{name}: {found} values for shape {shape:?}")));
+        }
+        parameter.data = parameter.pack(values);
+        Ok(())
+    }
+
+    /// One parameter's values in PyTorch's layout.
+    pub fn get(&self, name: &str) -> Result<Vec<f32>> {
+        let parameter = &self.parameters[self.find(name)?];
+        Ok(parameter.unpack(&parameter.data))
+    }
+
+    /// One parameter's gradient in PyTorch's layout; empty before the first [`Bit::loss_backward`].
+    pub fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+        let parameter = &self.parameters[self.find(name)?];
+        let has = parameter.gradient.len() == parameter.data.len();
+        Ok(if has { parameter.unpack(&parameter.gradient) } else { Vec::new() })
+    }
+
+    /// The norm of each parameter's gradient, in checkpoint order.
+    pub fn gradient_norms(&self) -> Vec<(String, f64)> {
+        self.parameters.iter().map(|p| (p.name.clone(), parameter::norm(&p.gradient))).collect()
+    }
+
+    /// All parameters, as the optimiser's state is kept beside them.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Gives the network a new head of zeros, as the published transfer does.
+    pub fn replace_head(&mut self, classes: usize) {
+        self.config.classes = classes;
+        self.head.outputs = classes;
+        let name = |at: usize| self.parameters[at].name.clone();
+        let (weight, bias) = (name(self.head_weight), name(self.head_weight + 1));
+        self.parameters[self.head_weight] = Parameter::conv(weight, [classes, self.head.inputs, 1, 1]);
+        self.parameters[self.head_weight + 1] = Parameter::vector(bias, &vec![0.0; classes]);
+    }
+
+    /// Channels of [`Bit::features`].
+    pub fn feature_dim(&self) -> usize {
+        self.head.inputs
+    }
+
+    /// `n * classes` logits, row-major. An image's logits do not depend on what else is in the batch.
+    pub fn logits(&self, x: &Images<'_>) -> Result<Vec<f32>> {
+        let features = self.features(x)?;
+        let mut logits = vec![0.0; x.n * self.config.classes];
+        self.head_forward(&features, x.n, &mut logits);
+        Ok(logits)
+    }
+
+    /// `n * feature_dim` values: what the head's linear layer reads.
+    pub fn features(&self, x: &Images<'_>) -> Result<Vec<f32>> {
+        x.check()?;
+        let mut workspace = self.workspace();
+        let mut features = vec![0.0; x.n * self.feature_dim()];
+        let image = x.map().image();
+        let step = (INFERENCE_VALUES / image).max(1);
+        for first in (0..x.n).step_by(step) {
+            let n = step.min(x.n - first);
+            let part = Images { data: &x.data[first * image..][..n * image], n, ..*x };
+            let (mut y, mut map) = self.root_forward(&part, None, &mut workspace);
+            for unit in &self.units {
+                (y, _) = unit.forward(self.kernel, &self.parameters, y, map, None, &mut workspace);
+                map = unit.output(map);
+            }
+            let out = &mut features[first * self.feature_dim()..][..n * self.feature_dim()];
+            self.pool_forward(&y, map, out, &mut workspace);
+            workspace.give(y);
+        }
+        self.give_back(workspace);
+        Ok(features)
+    }
+
+    /// Forward and backward of one (micro-)batch: adds the gradients of `scale` times the sum of
+    /// the loss terms to the parameters', and returns that scaled sum.
+    ///
+    /// With `scale` = 1 / [`Targets::terms`] of the whole batch, micro-batches add up to it exactly
+    /// but for rounding.
+    pub fn loss_backward(&mut self, x: &Images<'_>, targets: &Targets<'_>, scale: f64) -> Result<f64> {
+        x.check()?;
+        targets.check(x.n, self.config.classes)?;
+        if x.n == 0 {
+            return Ok(0.0);
+        }
+        for p in self.parameters.iter_mut().filter(|p| p.gradient.len() != p.data.len()) {
+            p.zero_gradient();
+        }
+        let mut workspace = self.workspace();
+        let workspace = &mut workspace;
+        let kernel = self.kernel;
+
+        let mut winner = Vec::new();
+        let (mut y, mut map) = self.root_forward(x, Some(&mut winner), workspace);
+        let mut kept = Vec::with_capacity(self.units.len());
+        for unit in &self.units {
+            let (out, saved) = unit.forward(kernel, &self.parameters, y, map, Some(self.keep), workspace);
+            kept.extend(saved);
+            (y, map) = (out, unit.output(map));
+        }
+        let mut features = vec![0.0; x.n * self.feature_dim()];
+        let moments = self.pool_forward(&y, map, &mut features, workspace);
+        let mut logits = vec![0.0; x.n * self.config.classes];
+        self.head_forward(&features, x.n, &mut logits);
+
+        let mut dlogits = vec![0.0; logits.len()];
+        let loss = targets.loss(&logits, self.config.classes, scale, &mut dlogits);
+
+        let dfeatures = self.head_backward(&features, x.n, &dlogits, workspace);
+        let mut dpooled = workspace.take(map.len());
+        pool::average_backward(&dfeatures, map, &mut dpooled);
+        let mut dy = workspace.take(map.len());
+        self.norm.backward(kernel, &mut self.parameters, &y, map, &moments, &dpooled, None, &mut dy);
+        workspace.give(dpooled);
+        workspace.give(y);
+        for (unit, saved) in self.units.iter().zip(kept).rev() {
+            dy = unit.backward(kernel, &mut self.parameters, saved, dy, workspace);
+        }
+        self.root_backward(x, &winner, dy, workspace);
+        let workspace = std::mem::take(workspace);
+        self.give_back(workspace);
+        Ok(loss)
+    }
+
+    pub fn zero_gradients(&mut self) {
+        self.parameters.iter_mut().for_each(Parameter::zero_gradient);
+    }
+
+    /// One update of all parameters with the gradients at hand, which are left as they are.
+    pub fn step(&mut self, optimizer: &mut SgdAgc, lr: f64) {
+        optimizer.step(self.kernel, &mut self.parameters, self.config.classes, lr);
+    }
+
+    /// Padded input to the body's first map. `winner` is filled for the backward pass.
+    fn root_forward(&self, x: &Images<'_>, winner: Option<&mut Vec<u8>>, workspace: &mut Workspace) -> (Buffer, Map) {
+        let map = x.map();
+        let wide = pool::padded(map, ROOT_PAD);
+        let mut padded = workspace.take(wide.len());
+        pool::pad(x.data, map, ROOT_PAD, &mut padded);
+        let out = self.root.conv.output(wide);
+        let mut z = workspace.take(out.len());
+        self.root.forward(self.kernel, &self.parameters, &padded, wide, None, &mut z, workspace);
+        workspace.give(padded);
+        let pooled = pool::pooled(out);
+        let mut y = workspace.take(pooled.len());
+        let mut unused = Vec::new();
+        let winner = winner.unwrap_or(&mut unused);
+        winner.resize(pooled.len(), 0);
+        pool::max_pool(self.kernel, &z, out, &mut y, winner);
+        workspace.give(z);
+        (y, pooled)
+    }
+
+    fn root_backward(&mut self, x: &Images<'_>, winner: &[u8], dy: Buffer, workspace: &mut Workspace) {
+        let wide = pool::padded(x.map(), ROOT_PAD);
+        let out = self.root.conv.output(wide);
+        let mut dz = workspace.take(out.len());
+        pool::max_pool_backward(self.kernel, &dy, winner, out, &mut dz);
+        workspace.give(dy);
+        let mut padded = workspace.take(wide.len());
+        pool::pad(x.data, x.map(), ROOT_PAD, &mut padded);
+        self.root.weight_gradient(self.kernel, &mut self.parameters, &padded, wide, &dz, workspace);
+        workspace.give(padded);
+        workspace.give(dz);
+    }
+
+    /// Norm, ReLU and average; returns the norm's moments.
+    fn pool_forward(&self, y: &[f32], map: Map, features: &mut [f32], workspace: &mut Workspace) -> Vec<f32> {
+        let moments = norm::moments(self.kernel, y, map);
+        let mut a = workspace.take(map.len());
+        self.norm.forward(self.kernel, &self.parameters, y, map, &moments, &mut a);
+        pool::average(&a, map, features);
+        workspace.give(a);
+        moments
+    }
+
+    fn head_map(&self, n: usize) -> Map {
+        Map { n, height: 1, width: 1, channels: self.feature_dim() }
+    }
+
+    fn head_forward(&self, features: &[f32], n: usize, logits: &mut [f32]) {
+        let weight = &self.parameters[self.head_weight].data;
+        let bias = &self.parameters[self.head_weight + 1].data;
+        self.head.forward(self.kernel, features, self.head_map(n), weight, None, logits);
+        for row in logits.chunks_exact_mut(self.config.classes) {
+            row.iter_mut().zip(bias.iter()).for_each(|(z, b)| *z += b);
+        }
+    }
+
+    /// Adds the head's gradients and returns that of the features.
+    fn head_backward(&mut self, features: &[f32], n: usize, dlogits: &[f32], workspace: &mut Workspace) -> Vec<f32> {
+        let map = self.head_map(n);
+        let (weight, bias) = self.parameters[self.head_weight..].split_at_mut(1);
+        let (weight, bias) = (&mut weight[0], &mut bias[0]);
+        let mut dw = workspace.take(weight.data.len());
+        self.head.weight_gradient(self.kernel, features, map, dlogits, &mut dw);
+        weight.gradient.iter_mut().zip(dw.iter()).for_each(|(g, d)| *g += d);
+        workspace.give(dw);
+        for (class, g) in bias.gradient.iter_mut().enumerate() {
+            *g += dlogits.iter().skip(class).step_by(self.config.classes).map(|&d| f64::from(d)).sum::<f64>() as f32;
+        }
+        let packing = self.head.packing();
+        let mut turned = workspace.take(packing.transposed(1).len());
+        packing.transpose(&weight.data, 1, &mut turned);
+        let mut dfeatures = vec![0.0; features.len()];
+        self.head.input_gradient(self.kernel, dlogits, map, &turned, false, &mut dfeatures);
+        workspace.give(turned);
+        dfeatures
+    }
+
+    fn workspace(&self) -> Workspace {
+        self.workspaces.lock().ok().and_then(|mut free| free.pop()).unwrap_or_default()
+    }
+
+    fn give_back(&self, workspace: Workspace) {
+        if let Ok(mut free) = self.workspaces.lock() {
+            free.push(workspace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::sgd_agc::SgdAgcOptions;
+
+    const HEIGHT: usize = 21;
+    const WIDTH: usize = 34;
+
+    /// A small network with a head that is not zero.
+    fn small(classes: usize) -> Bit {
+        let mut bit = Bit::new(BitConfig { blocks: [1, 2, 1, 1], width: 0.25, classes }, 1);
+        let head = draw(5, classes * bit.feature_dim()).iter().map(|v| 0.1 * v).collect::<Vec<_>>();
+        bit.set("head.conv.weight", &head).unwrap();
+        bit
+    }
+
+    fn draw(seed: u64, n: usize) -> Vec<f32> {
+        let mut stream = Stream::new(seed, "bit test", 0, 0);
+        (0..n).map(|_| stream.range(-1.0, 1.0) as f32).collect()
+    }
+
+    fn images(data: &[f32]) -> Images<'_> {
+        Images { data, n: data.len() / (HEIGHT * WIDTH * CHANNELS), height: HEIGHT, width: WIDTH }
+    }
+
+    fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+    }
+
+    fn values(bit: &Bit) -> Vec<Vec<f32>> {
+        bit.names().iter().map(|(name, _)| bit.get(name).unwrap()).collect()
+    }
+
+    fn gradients(bit: &Bit) -> Vec<Vec<f32>> {
+        bit.names().iter().map(|(name, _)| bit.gradient(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn steps_give_the_same_bytes_on_any_number_of_threads() {
+        let data = draw(2, 5 * HEIGHT * WIDTH * CHANNELS);
+        for kernel in Kernel::available() {
+            let train = |threads: usize, keep: Keep| {
+                in_pool(threads, || {
+                    let mut bit = small(3);
+                    bit.set_kernel(kernel);
+                    bit.set_keep(keep);
+                    let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
+                    for _ in 0..2 {
+                        bit.zero_gradients();
+                        bit.loss_backward(&images(&data), &Targets::Class(&[0, 2, 1, 1, 0]), 0.2).unwrap();
+                        bit.step(&mut optimizer, 0.1);
+                    }
+                    (values(&bit), bit.logits(&images(&data)).unwrap())
+                })
+            };
+            let one = train(1, Keep::Inner);
+            for threads in [2, 3] {
+                assert!(one == train(threads, Keep::Inner), "{} with {threads} threads", kernel.name());
+            }
+            assert!(one == train(2, Keep::Input), "{} with recomputation", kernel.name());
+        }
+    }
+
+    #[test]
+    fn logits_do_not_depend_on_batch_mates() {
+        let data = draw(2, 3 * HEIGHT * WIDTH * CHANNELS);
+        let bit = small(3);
+        let all = bit.logits(&images(&data)).unwrap();
+        for (image, wanted) in data.chunks(HEIGHT * WIDTH * CHANNELS).zip(all.chunks(3)) {
+            assert_eq!(bit.logits(&images(image)).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn micro_batches_add_up_to_the_batch() {
+        let one = HEIGHT * WIDTH * CHANNELS;
+        let data = draw(3, 3 * one);
+        let labels = [1i8, 0, -1, -1, 1, 0, 0, -1, 1];
+        let whole = Targets::Multi(&labels);
+        let scale = 1.0 / whole.terms(3) as f64;
+        let mut bit = small(3);
+        let loss = bit.loss_backward(&images(&data), &whole, scale).unwrap();
+        let wanted = gradients(&bit);
+        bit.zero_gradients();
+        let first = bit.loss_backward(&images(&data[..2 * one]), &Targets::Multi(&labels[..6]), scale).unwrap();
+        let second = bit.loss_backward(&images(&data[2 * one..]), &Targets::Multi(&labels[6..]), scale).unwrap();
+        assert!((first + second - loss).abs() < 1e-12 + 1e-9 * loss);
+        for ((name, _), (found, wanted)) in bit.names().iter().zip(gradients(&bit).iter().zip(&wanted)) {
+            let size = parameter::norm(wanted);
+            let off: Vec<f32> = found.iter().zip(wanted).map(|(f, w)| f - w).collect();
+            assert!(parameter::norm(&off) < 1e-5 * size, "{name}: off by {} of {size}", parameter::norm(&off));
+        }
+    }
+
+    #[test]
+    fn gradients_match_differences_of_the_loss() {
+        let data = draw(4, 2 * HEIGHT * WIDTH * CHANNELS);
+        let soft = [0.2, 0.5, 0.3, 0.9, 0.0, 0.1];
+        for kernel in Kernel::available() {
+            let mut bit = small(3);
+            bit.set_kernel(kernel);
+            bit.loss_backward(&images(&data), &Targets::Soft(&soft), 0.5).unwrap();
+            let found = gradients(&bit);
+            for ((name, shape), gradient) in bit.names().into_iter().zip(found) {
+                // The slope along a direction that the gradient is not orthogonal to, by differences.
+                let noise = draw(6, gradient.len());
+                let typical = parameter::norm(&gradient) / (gradient.len() as f64).sqrt();
+                let along: Vec<f64> =
+                    gradient.iter().zip(&noise).map(|(&g, &n)| f64::from(g) / typical + f64::from(n)).collect();
+                let length = along.iter().map(|a| a * a).sum::<f64>().sqrt();
+                let slope: f64 = gradient.iter().zip(&along).map(|(&g, a)| f64::from(g) * a / length).sum();
+                let before = bit.get(&name).unwrap();
+                let mut at = |h: f64| {
+                    let moved: Vec<f32> =
+                        before.iter().zip(&along).map(|(&b, a)| (f64::from(b) + h * a / length) as f32).collect();
+                    bit.set(&name, &moved).unwrap();
+                    bit.loss_backward(&images(&data), &Targets::Soft(&soft), 0.5).unwrap()
+                };
+                let size = parameter::norm(&before).max(1.0);
+                // Long steps meet corners of ReLUs, short ones rounding.
+                let off = [3e-4, 1e-4, 3e-5]
+                    .map(|h| {
+                        let h = h * size;
+                        let difference = (at(h) - at(-h)) / (2.0 * h);
+                        (difference - slope).abs() / slope.abs()
+                    })
+                    .into_iter()
+                    .fold(f64::MAX, f64::min);
+                assert!(off < 0.02, "{} {name} {shape:?}: slope {slope}, off by {off}", kernel.name());
+                bit.set(&name, &before).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_name_both() {
+        let mut bit = small(3);
+        let tensor =
+            candle_core::Tensor::zeros((16, 3, 3, 3), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let error = bit.load("root.conv.weight", &tensor).unwrap_err().to_string();
+        assert!(error.contains("[16, 3, 3, 3]") && error.contains("[16, 3, 7, 7]"), "{error}");
+        let error = bit.load("root.conv.wieght", &tensor).unwrap_err();
+        assert_eq!(error.hint(), Some("did you mean root.conv.weight?"));
+        let error = bit.logits(&Images { data: &[0.0; 5], n: 1, height: 2, width: 1 }).unwrap_err().to_string();
+        assert!(error.contains("5 values") && error.contains("2x1"), "{error}");
+        let x = draw(1, HEIGHT * WIDTH * CHANNELS);
+        assert!(bit.loss_backward(&images(&x), &Targets::Class(&[3]), 1.0).is_err());
+    }
+
+    #[test]
+    fn tensors_come_back_and_a_new_head_is_zero() {
+        let (bit, mut other) = (small(3), Bit::new(BitConfig { blocks: [1, 2, 1, 1], width: 0.25, classes: 3 }, 9));
+        for (name, tensor) in bit.tensors().unwrap() {
+            other.load(&name, &tensor).unwrap();
+        }
+        assert!(values(&bit) == values(&other));
+        other.replace_head(7);
+        let x = draw(1, HEIGHT * WIDTH * CHANNELS);
+        assert_eq!(other.logits(&images(&x)).unwrap(), [0.0; 7]);
+        assert_eq!(other.names().last().unwrap(), &("head.conv.bias".to_string(), vec![7]));
+    }
+
+    #[test]
+    fn a_nan_reaches_the_loss() {
+        let mut data = draw(1, HEIGHT * WIDTH * CHANNELS);
+        data[100] = f32::NAN;
+        let loss = small(3).loss_backward(&images(&data), &Targets::Class(&[0]), 1.0).unwrap();
+        assert!(loss.is_nan(), "{loss}");
+    }
+}

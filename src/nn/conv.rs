@@ -1,0 +1,491 @@
+//! Convolution as an implicit matrix product: forward, input gradient and weight gradient.
+//!
+//! No image is unfolded and none is padded: for each tap of each output pixel the kernels get a
+//! pointer, which leads to a line of zeros where the tap lies outside. The input gradient is the
+//! same gathering with inputs and outputs exchanged; with a stride, pixels are sorted by phase so
+//! that no product with an inserted zero is ever formed.
+//!
+//! Sums are made in two levels, at most [`CHAIN`] products each, so that long ones keep their accuracy.
+
+use super::Map;
+use super::kernel::{self, Kernel, Outer, Panel};
+use super::packing::{PANEL, Packed};
+use rayon::prelude::*;
+
+/// Products that are summed before the sum is added to the total.
+const CHAIN: usize = 512;
+/// Pixels whose inputs a panel's weights meet while they are in the cache.
+const ROWS: usize = 96;
+/// Pixels that are summed at a time in a weight gradient.
+const PIXELS: usize = 128;
+
+/// A square convolution without bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    pub inputs: usize,
+    pub outputs: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+}
+
+/// Output pixels that share a phase, and the taps that reach them.
+struct Phase {
+    y: usize,
+    x: usize,
+    taps: Vec<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct Pixel {
+    image: usize,
+    y: usize,
+    x: usize,
+}
+
+/// Scratch of one chunk, kept from chunk to chunk.
+#[derive(Default)]
+struct Scratch {
+    pixels: Vec<Pixel>,
+    places: Vec<u32>,
+    inputs: Vec<Pointer>,
+    weights: Vec<Pointer>,
+}
+
+/// A pointer that may sit in scratch that moves between threads; it is only read through by the
+/// kernel call that follows its making.
+type Pointer = usize;
+
+impl Conv {
+    pub fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    pub fn output(&self, x: Map) -> Map {
+        let side = |s: usize| (s + 2 * self.pad - self.kernel) / self.stride + 1;
+        Map { n: x.n, height: side(x.height), width: side(x.width), channels: self.outputs }
+    }
+
+    /// The order of the weights that [`Conv::forward`] reads and [`Conv::weight_gradient`] writes.
+    pub fn packing(&self) -> Packed {
+        Packed { rows: self.taps() * self.inputs, lanes: self.outputs }
+    }
+
+    /// Without padding the taps of a kernel row lie side by side in memory and are read as one.
+    fn merged(&self) -> bool {
+        self.pad == 0 && self.kernel > 1
+    }
+
+    /// Taps as read, and values that each reads.
+    fn reads(&self) -> (usize, usize) {
+        if self.merged() { (self.kernel, self.kernel * self.inputs) } else { (self.taps(), self.inputs) }
+    }
+
+    /// Where tap `tap` of output pixel (y, x) reads in an image of `map`, or None for padding.
+    fn reach(&self, map: Map, tap: usize, y: usize, x: usize) -> Option<usize> {
+        let (a, b) = if self.merged() { (tap, 0) } else { (tap / self.kernel, tap % self.kernel) };
+        let (y, x) = ((y * self.stride + a).checked_sub(self.pad)?, (x * self.stride + b).checked_sub(self.pad)?);
+        (y < map.height && x < map.width).then(|| (y * map.width + x) * map.channels)
+    }
+
+    /// `y = x * w (+ residual)`. `x` is of shape `map`, `w` is packed as [`Conv::packing`] says.
+    pub fn forward(&self, kernel: Kernel, x: &[f32], map: Map, w: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
+        let out = self.output(map);
+        assert_eq!((x.len(), y.len(), w.len()), (map.len(), out.len(), self.packing().len()), "bug: {self:?} {map:?}");
+        let (taps, channels) = self.reads();
+        let phases = [Phase { y: 0, x: 0, taps: (0..taps).collect() }];
+        let gather = Gather { kernel, x, image: map.image(), channels, w, packing: self.packing(), out, step: 1 };
+        gather.run(&phases, residual, y, |tap, p| self.reach(map, tap, p.y, p.x));
+    }
+
+    /// `dx = dy * w transposed`, or added to what `dx` holds. `map` is the shape of x and dx; `wt`
+    /// is packed as [`Packed::transposed`] says.
+    pub fn input_gradient(&self, kernel: Kernel, dy: &[f32], map: Map, wt: &[f32], add: bool, dx: &mut [f32]) {
+        let out = self.output(map);
+        let packing = self.packing().transposed(self.taps());
+        assert_eq!((dx.len(), dy.len(), wt.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
+        let (s, k, pad) = (self.stride, self.kernel, self.pad);
+        let phases: Vec<_> = (0..s * s)
+            .map(|q| {
+                let (y, x) = (q / s, q % s);
+                let hits = |phase: usize, t: usize| (phase + pad + s * k - t).is_multiple_of(s);
+                Phase { y, x, taps: (0..k * k).filter(|t| hits(y, t / k) && hits(x, t % k)).collect() }
+            })
+            .collect();
+        let reach = |tap: usize, p: Pixel| {
+            let (y, x) = ((p.y + pad).checked_sub(tap / k)? / s, (p.x + pad).checked_sub(tap % k)? / s);
+            (y < out.height && x < out.width).then(|| (y * out.width + x) * out.channels)
+        };
+        let gather =
+            Gather { kernel, x: dy, image: out.image(), channels: self.outputs, w: wt, packing, out: map, step: s };
+        gather.run(&phases, add.then_some(&[]), dx, reach);
+    }
+
+    /// `dw = sum over pixels of x dy`, packed as [`Conv::packing`] says. `map` is the shape of x.
+    pub fn weight_gradient(&self, kernel: Kernel, x: &[f32], map: Map, dy: &[f32], dw: &mut [f32]) {
+        let out = self.output(map);
+        let packing = self.packing();
+        assert_eq!((x.len(), dy.len(), dw.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
+        let (taps, channels) = self.reads();
+        // Whole images at a time, enough of them to fill a chunk of pixels.
+        let group = PIXELS.div_ceil(out.height * out.width).clamp(1, map.n);
+        let lists: Vec<Vec<(u32, u32)>> = (0..taps)
+            .into_par_iter()
+            .map(|tap| {
+                let mut list = Vec::with_capacity(group * out.height * out.width);
+                for image in 0..group {
+                    for y in 0..out.height {
+                        for x in 0..out.width {
+                            if let Some(from) = self.reach(map, tap, y, x) {
+                                let to = image * out.image() + (y * out.width + x) * out.channels;
+                                list.push(((image * map.image() + from) as u32, to as u32));
+                            }
+                        }
+                    }
+                }
+                list
+            })
+            .collect();
+        let tasks = weight_tasks(packing, taps, channels, dw);
+        tasks.into_par_iter().for_each_init(Vec::new, |copy, task| {
+            task.sums.fill(0.0);
+            let (lane, width, stride) = (task.panel * PANEL, packing.width(task.panel), packing.pitch(task.panel));
+            // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
+            let spread = out.channels > PANEL;
+            let mut near = Vec::with_capacity(PIXELS);
+            for first in (0..map.n).step_by(group) {
+                let images = group.min(map.n - first);
+                let (x, dy) = (&x[first * map.image()..], &dy[first * out.image() + lane..]);
+                let end = lists[task.tap].partition_point(|&(_, y)| (y as usize) < images * out.image());
+                for pixels in lists[task.tap][..end].chunks(PIXELS) {
+                    let mut job = Outer {
+                        // SAFETY (of the offset): `first channel` is within the tap's channels.
+                        x: x[task.channel..].as_ptr(),
+                        y: dy.as_ptr(),
+                        pixels,
+                        channels: task.channels,
+                        sums: task.sums.as_mut_ptr(),
+                        stride,
+                        width,
+                    };
+                    if spread {
+                        copy.resize(PIXELS * stride, 0f32);
+                        near.clear();
+                        for (i, &(x, y)) in pixels.iter().enumerate() {
+                            copy[i * stride..][..width].copy_from_slice(&dy[y as usize..][..width]);
+                            near.push((x, (i * stride) as u32));
+                        }
+                        job.y = copy.as_ptr();
+                        job.pixels = &near;
+                    }
+                    // SAFETY: offsets come from `reach` within one group of whole images, whose
+                    // slices are checked above; `sums` is this task's own.
+                    unsafe { kernel::outer(kernel, &job) };
+                }
+            }
+        });
+    }
+}
+
+/// A block of the weight gradient that one task sums over all pixels.
+struct WeightTask<'a> {
+    panel: usize,
+    tap: usize,
+    channel: usize,
+    channels: usize,
+    sums: &'a mut [f32],
+}
+
+fn weight_tasks<'a>(packing: Packed, taps: usize, channels: usize, dw: &'a mut [f32]) -> Vec<WeightTask<'a>> {
+    // Enough blocks to keep many threads busy, none thinner than a tile.
+    let blocks = 32usize.div_ceil(packing.panels() * taps);
+    let block = channels.div_ceil(blocks).next_multiple_of(12).min(channels);
+    let mut tasks = Vec::new();
+    for (panel, sums) in dw.chunks_mut(packing.step()).enumerate() {
+        let stride = packing.pitch(panel);
+        for (tap, sums) in sums.chunks_mut(channels * stride).enumerate() {
+            for (i, sums) in sums.chunks_mut(block * stride).enumerate() {
+                tasks.push(WeightTask { panel, tap, channel: i * block, channels: sums.len() / stride, sums });
+            }
+        }
+    }
+    tasks
+}
+
+/// What gathering needs: inputs, weights and the shape of what is written.
+struct Gather<'a> {
+    kernel: Kernel,
+    x: &'a [f32],
+    /// Values of one input image.
+    image: usize,
+    /// Values that one tap reads.
+    channels: usize,
+    w: &'a [f32],
+    packing: Packed,
+    out: Map,
+    /// Phases of the output pixels in each direction.
+    step: usize,
+}
+
+impl Gather<'_> {
+    /// Writes `out`. `base` is added: None for nothing, an empty slice for what `out` holds.
+    fn run(
+        &self,
+        phases: &[Phase],
+        base: Option<&[f32]>,
+        out: &mut [f32],
+        reach: impl Fn(usize, Pixel) -> Option<usize> + Sync,
+    ) {
+        let pixels = self.out.n * self.out.height * self.out.width;
+        let zeros = vec![0f32; self.channels];
+        // Small chunks share the work evenly, large ones read the weights less often.
+        let even = pixels.div_ceil(8 * rayon::current_num_threads());
+        let chunk = even.next_multiple_of(ROWS / 2).clamp(ROWS / 2, 4 * ROWS) * self.step.min(2);
+        let lanes = self.packing.lanes;
+        out.par_chunks_mut(chunk * lanes).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
+            let base = match base {
+                None => std::ptr::null(),
+                Some([]) => out.as_ptr(),
+                Some(base) => base[i * chunk * lanes..][..out.len()].as_ptr(),
+            };
+            for phase in phases {
+                self.pixels(i * chunk, out.len() / lanes, phase, scratch);
+                for first in (0..scratch.pixels.len()).step_by(ROWS) {
+                    let rows = ROWS.min(scratch.pixels.len() - first);
+                    self.rows(phase, first, rows, base, out, scratch, &zeros, &reach);
+                }
+            }
+        });
+    }
+
+    /// Lists the pixels of one phase among `count` from `first` on.
+    fn pixels(&self, first: usize, count: usize, phase: &Phase, scratch: &mut Scratch) {
+        scratch.pixels.clear();
+        scratch.places.clear();
+        let (h, w) = (self.out.height, self.out.width);
+        let mut at = Pixel { image: first / (h * w), y: first / w % h, x: first % w };
+        for i in 0..count {
+            if self.step == 1 || (at.y % self.step == phase.y && at.x % self.step == phase.x) {
+                scratch.pixels.push(at);
+                scratch.places.push((i * self.packing.lanes) as u32);
+            }
+            at.x += 1;
+            if at.x == w {
+                at.x = 0;
+                at.y += 1;
+                if at.y == h {
+                    at.y = 0;
+                    at.image += 1;
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn rows(
+        &self,
+        phase: &Phase,
+        first: usize,
+        rows: usize,
+        base: *const f32,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+        zeros: &[f32],
+        reach: &impl Fn(usize, Pixel) -> Option<usize>,
+    ) {
+        let Scratch { pixels, places, inputs, weights } = scratch;
+        let (pixels, places) = (&pixels[first..first + rows], &places[first..first + rows]);
+        if phase.taps.is_empty() {
+            if base.is_null() {
+                places.iter().for_each(|&p| out[p as usize..][..self.packing.lanes].fill(0.0));
+            }
+            return;
+        }
+        inputs.clear();
+        for &tap in &phase.taps {
+            inputs.extend(pixels.iter().map(|&pixel| match reach(tap, pixel) {
+                Some(from) => self.x[pixel.image * self.image + from..][..self.channels].as_ptr() as Pointer,
+                None => zeros.as_ptr() as Pointer,
+            }));
+        }
+        // Whole taps while their channels are few, parts of one tap where they are many.
+        let parts = self.channels.div_ceil(CHAIN);
+        let part = self.channels.div_ceil(parts);
+        let groups = (phase.taps.len() * part).div_ceil(CHAIN);
+        let group = phase.taps.len().div_ceil(groups);
+        for panel in 0..self.packing.panels() {
+            let (stride, width) = (self.packing.pitch(panel), self.packing.width(panel));
+            let lane = panel * PANEL;
+            let panel = &self.w[panel * self.packing.step()..];
+            let mut base = if base.is_null() { base } else { base.wrapping_add(lane) };
+            for c0 in (0..self.channels).step_by(part) {
+                let channels = part.min(self.channels - c0);
+                for t0 in (0..phase.taps.len()).step_by(group) {
+                    let taps = &phase.taps[t0..(t0 + group).min(phase.taps.len())];
+                    weights.clear();
+                    weights.extend(taps.iter().map(|tap| {
+                        let from = (tap * self.channels + c0) * stride;
+                        panel[from..from + channels * stride].as_ptr() as Pointer
+                    }));
+                    let job = Panel {
+                        inputs: pointers(&inputs[t0 * rows..]),
+                        pitch: rows,
+                        rows,
+                        weights: pointers(weights),
+                        channel: c0,
+                        channels,
+                        stride,
+                        width,
+                        out: out.as_mut_ptr().wrapping_add(lane),
+                        base,
+                        places,
+                    };
+                    // SAFETY: every pointer was taken from a slice of the length that is read; places
+                    // are within this chunk, which no other task writes.
+                    unsafe { kernel::panel(self.kernel, &job) };
+                    base = out.as_ptr().wrapping_add(lane);
+                }
+            }
+        }
+    }
+}
+
+/// Addresses made by `as_ptr` as the pointers they are.
+fn pointers(addresses: &[Pointer]) -> &[*const f32] {
+    // SAFETY: usize and a thin pointer have the same size and alignment.
+    unsafe { std::slice::from_raw_parts(addresses.as_ptr().cast(), addresses.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream::Stream;
+
+    fn draw(seed: u64, n: usize) -> Vec<f32> {
+        let mut stream = Stream::new(seed, "conv test", 0, 0);
+        (0..n).map(|_| stream.range(-1.0, 1.0) as f32).collect()
+    }
+
+    /// Every (output pixel, tap, input pixel) of a convolution, by the definition.
+    fn each(conv: &Conv, map: Map, mut visit: impl FnMut(usize, usize, usize)) {
+        let out = conv.output(map);
+        for image in 0..map.n {
+            for (oy, ox) in (0..out.height).flat_map(|y| (0..out.width).map(move |x| (y, x))) {
+                for (a, b) in (0..conv.kernel).flat_map(|a| (0..conv.kernel).map(move |b| (a, b))) {
+                    let (y, x) = ((oy * conv.stride + a) as isize, (ox * conv.stride + b) as isize);
+                    let (y, x) = (y - conv.pad as isize, x - conv.pad as isize);
+                    if (0..map.height as isize).contains(&y) && (0..map.width as isize).contains(&x) {
+                        let from = (image * map.height + y as usize) * map.width + x as usize;
+                        let to = (image * out.height + oy) * out.width + ox;
+                        visit(to, a * conv.kernel + b, from);
+                    }
+                }
+            }
+        }
+    }
+
+    struct Truth {
+        y: Vec<f64>,
+        dx: Vec<f64>,
+        dw: Vec<f64>,
+    }
+
+    fn truth(conv: &Conv, map: Map, x: &[f32], w: &[f32], dy: &[f32]) -> Truth {
+        let (out, packing, ci) = (conv.output(map), conv.packing(), conv.inputs);
+        let mut truth = Truth { y: vec![0.0; out.len()], dx: vec![0.0; map.len()], dw: vec![0.0; packing.len()] };
+        each(conv, map, |to, tap, from| {
+            for c in 0..ci {
+                let xv = f64::from(x[from * ci + c]);
+                for o in 0..conv.outputs {
+                    let at = packing.at(tap * ci + c, o);
+                    let (wv, dv) = (f64::from(w[at]), f64::from(dy[to * conv.outputs + o]));
+                    truth.y[to * conv.outputs + o] += xv * wv;
+                    truth.dx[from * ci + c] += dv * wv;
+                    truth.dw[at] += dv * xv;
+                }
+            }
+        });
+        truth
+    }
+
+    fn assert_near(what: &str, found: &[f32], wanted: &[f64]) {
+        assert_eq!(found.len(), wanted.len());
+        let size = wanted.iter().map(|w| w.abs()).fold(1.0, f64::max);
+        for (i, (&f, &w)) in found.iter().zip(wanted).enumerate() {
+            assert!((f64::from(f) - w).abs() < 2e-6 * size, "{what} at {i}: {f} is not {w}");
+        }
+    }
+
+    const CASES: [(usize, usize, usize, usize, usize, [usize; 3]); 16] = [
+        // inputs, outputs, kernel, stride, pad, [n, height, width]
+        (16, 16, 1, 1, 0, [1, 1, 1]),
+        (16, 64, 1, 1, 0, [3, 5, 7]),
+        (64, 32, 1, 1, 0, [2, 7, 4]),
+        (70, 130, 1, 1, 0, [2, 6, 5]),
+        (48, 176, 1, 2, 0, [2, 7, 6]),
+        (5, 3, 3, 1, 1, [1, 4, 9]),
+        (16, 16, 3, 1, 1, [1, 16, 16]),
+        (8, 24, 3, 1, 1, [3, 2, 1]),
+        (24, 40, 3, 2, 1, [2, 9, 6]),
+        (64, 64, 3, 1, 1, [2, 13, 11]),
+        (32, 80, 3, 2, 1, [1, 8, 13]),
+        (130, 64, 3, 2, 1, [2, 1, 1]),
+        (600, 20, 1, 1, 0, [1, 3, 2]),
+        (3, 16, 7, 2, 3, [2, 15, 10]),
+        (3, 64, 7, 2, 0, [2, 21, 14]),
+        (2, 5, 3, 2, 0, [1, 5, 8]),
+    ];
+
+    #[test]
+    fn every_family_computes_the_definition_on_odd_shapes() {
+        for (seed, (inputs, outputs, kernel, stride, pad, [n, height, width])) in CASES.into_iter().enumerate() {
+            let conv = Conv { inputs, outputs, kernel, stride, pad };
+            let map = Map { n, height, width, channels: inputs };
+            let (out, packing) = (conv.output(map), conv.packing());
+            let x = draw(seed as u64, map.len());
+            let dy = draw(seed as u64 + 100, out.len());
+            let residual = draw(seed as u64 + 200, out.len());
+            let mut w = vec![0.0; packing.len()];
+            packing.pack(&draw(seed as u64 + 300, packing.rows * outputs), conv.taps(), &mut w);
+            let truth = truth(&conv, map, &x, &w, &dy);
+            let mut wt = vec![0.0; packing.transposed(conv.taps()).len()];
+            packing.transpose(&w, conv.taps(), &mut wt);
+            for family in Kernel::available() {
+                let what = |part: &str| format!("{} {part} {conv:?} {map:?}", family.name());
+                let mut y = vec![f32::NAN; out.len()];
+                conv.forward(family, &x, map, &w, None, &mut y);
+                assert_near(&what("forward"), &y, &truth.y);
+                conv.forward(family, &x, map, &w, Some(&residual), &mut y);
+                let sum: Vec<f64> = truth.y.iter().zip(&residual).map(|(a, &b)| a + f64::from(b)).collect();
+                assert_near(&what("forward with residual"), &y, &sum);
+                let mut dw = vec![f32::NAN; packing.len()];
+                conv.weight_gradient(family, &x, map, &dy, &mut dw);
+                assert_near(&what("weight gradient"), &dw, &truth.dw);
+                let mut dx = vec![f32::NAN; map.len()];
+                conv.input_gradient(family, &dy, map, &wt, false, &mut dx);
+                assert_near(&what("input gradient"), &dx, &truth.dx);
+                conv.input_gradient(family, &dy, map, &wt, true, &mut dx);
+                let twice: Vec<f64> = truth.dx.iter().map(|d| 2.0 * d).collect();
+                assert_near(&what("added input gradient"), &dx, &twice);
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_alone_gives_the_bytes_it_gives_in_a_batch() {
+        let conv = Conv { inputs: 48, outputs: 80, kernel: 3, stride: 1, pad: 1 };
+        let batch = Map { n: 5, height: 7, width: 5, channels: 48 };
+        let alone = Map { n: 1, ..batch };
+        let x = draw(1, batch.len());
+        let w = draw(2, conv.packing().len());
+        for family in Kernel::available() {
+            let mut all = vec![0.0; conv.output(batch).len()];
+            conv.forward(family, &x, batch, &w, None, &mut all);
+            let mut one = vec![0.0; conv.output(alone).len()];
+            for (i, part) in all.chunks(one.len()).enumerate() {
+                conv.forward(family, &x[i * alone.len()..][..alone.len()], alone, &w, None, &mut one);
+                assert_eq!(part, one, "{} image {i}", family.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The inner loops, in one family for each kind of CPU, and which family is used here.
+//!
+//! | name | needs | vectors |
+//! |---|---|---|
+//! | `avx512` | AVX-512 F, BW, DQ, VL | 16 f32 |
+//! | `avx2` | AVX2 and FMA | 8 f32 |
+//! | `plain` | nothing | what the compiler makes of it |
+//!
+//! `SCALESHOT_KERNEL` overrides the choice. Families agree to rounding; within one, results are
+//! the same bytes on any number of threads. AMX is not used: it could not be tested where this
+//! was written.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod plain;
+
+use std::sync::OnceLock;
+
+/// A family of inner loops that this CPU can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Kernel {
+    /// The families that this CPU can run, best first.
+    pub fn available() -> Vec<Kernel> {
+        let mut families = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let wide = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            let half = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if wide && half {
+                families.push(Kernel::Avx512);
+            }
+            if half {
+                families.push(Kernel::Avx2);
+            }
+        }
+        families.push(Kernel::Plain);
+        families
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kernel::Plain => "plain",
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => "avx512",
+        }
+    }
+}
+
+struct Choice {
+    kernel: Kernel,
+    note: Option<String>,
+}
+
+fn choice() -> &'static Choice {
+    static CHOICE: OnceLock<Choice> = OnceLock::new();
+    CHOICE.get_or_init(|| choose(std::env::var("SCALESHOT_KERNEL").ok().as_deref()))
+}
+
+fn choose(wanted: Option<&str>) -> Choice {
+    let available = Kernel::available();
+    let best = available[0];
+    match wanted.filter(|w| !w.is_empty()) {
+        None if best == Kernel::Plain => Choice {
+            kernel: best,
+            note: Some("this CPU has no AVX2: training uses the plain kernel and is slow".into()),
+        },
+        None => Choice { kernel: best, note: None },
+        Some(wanted) => match available.iter().find(|k| k.name() == wanted) {
+            Some(&kernel) => Choice { kernel, note: None },
+            None => {
+                let names: Vec<_> = available.iter().map(|k| k.name()).collect();
+                let note = format!(
+                    "SCALESHOT_KERNEL={wanted} cannot run here (known: {}); using {}",
+                    names.join(", "),
+                    best.name()
+                );
+                Choice { kernel: best, note: Some(note) }
+            }
+        },
+    }
+}
+
+/// The family that this process uses.
+pub fn chosen() -> Kernel {
+    choice().kernel
+}
+
+/// Its name, as in records and `doctor`.
+pub fn name() -> &'static str {
+    chosen().name()
+}
+
+/// What a user should hear once about the choice, if anything.
+pub fn note() -> Option<&'static str> {
+    choice().note.as_deref()
+}
+
+/// `out[r] = base[r] + sum over taps t and channels c of inputs[t][r][channel + c] * weights[t][c]`,
+/// for `rows` pixels and the `width` outputs of one panel.
+pub(crate) struct Panel<'a> {
+    /// Where each tap of each pixel reads: `[tap][pitch]`.
+    pub inputs: &'a [*const f32],
+    /// Pointers from one tap to the next in `inputs`; `rows` of them are used.
+    pub pitch: usize,
+    pub rows: usize,
+    /// Where each tap's weights begin: `[channels][stride]`. As many as there are taps.
+    pub weights: &'a [*const f32],
+    /// First channel of the inputs that is read; `weights` begin at it.
+    pub channel: usize,
+    pub channels: usize,
+    /// Values from one channel's weights to the next's; a multiple of 16, at most 64.
+    pub stride: usize,
+    /// Outputs that are written, at most `stride` and more than `stride - 16`.
+    pub width: usize,
+    pub out: *mut f32,
+    /// Added to the sum; null for zero. May equal `out`.
+    pub base: *const f32,
+    /// Where each pixel's outputs lie from `out` and from `base`.
+    pub places: &'a [u32],
+}
+
+/// # Safety
+/// Every pointer of `job` must be good for what its field says, `out` for writing and not shared.
+/// The CPU must have the features of `kernel`, which [`Kernel::available`] sees to.
+pub(crate) unsafe fn panel(kernel: Kernel, job: &Panel<'_>) {
+    debug_assert!(job.inputs.len() >= (job.weights.len().max(1) - 1) * job.pitch + job.rows);
+    debug_assert!(job.places.len() >= job.rows);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kernel {
+            Kernel::Plain => plain::panel(job),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => avx2::panel(job),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => avx512::panel(job),
+        }
+    }
+}
+
+/// `sums[c] += sum over pixels p of x[p][c] * y[p]` for `channels` channels and one panel.
+pub(crate) struct Outer<'a> {
+    pub x: *const f32,
+    pub y: *const f32,
+    /// Where each pixel lies from `x` and from `y`.
+    pub pixels: &'a [(u32, u32)],
+    pub channels: usize,
+    /// `[channels][stride]`; lanes beyond `width` are left alone or stay what they were.
+    pub sums: *mut f32,
+    pub stride: usize,
+    pub width: usize,
+}
+
+/// # Safety
+/// As for [`panel`]: pointers good for what the fields say, `sums` not shared.
+pub(crate) unsafe fn outer(kernel: Kernel, job: &Outer<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kernel {
+            Kernel::Plain => plain::outer(job),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => avx2::outer(job),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => avx512::outer(job),
+        }
+    }
+}
+
+/// Compiles a function once for each family, so that its plain loops use that family's vectors,
+/// and gives it a first argument that says which to run. All versions give the same bytes: the
+/// compiler neither reorders nor fuses floating-point operations.
+macro_rules! versions {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(kernel: $crate::nn::kernel::Kernel, $($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+            match kernel {
+                $crate::nn::kernel::Kernel::Plain => body($($arg),*),
+                // SAFETY: a family is only ever made where the CPU has its features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::nn::kernel::Kernel::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::nn::kernel::Kernel::Avx512 => unsafe { avx512($($arg),*) },
+            }
+        }
+    };
+}
+pub(crate) use versions;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_family_falls_back_and_says_so() {
+        let choice = choose(Some("neon"));
+        assert_eq!(choice.kernel, Kernel::available()[0]);
+        assert!(choice.note.unwrap().contains("neon"));
+        assert_eq!(choose(Some("plain")).kernel, Kernel::Plain);
+        assert!(choose(Some("plain")).note.is_none());
+    }
+}

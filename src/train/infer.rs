@@ -1,0 +1,57 @@
+//! Logits and features of a dataset by batches; the result does not depend on the batch size.
+//!
+//! The next batch is filled while the model computes the last. Writing results is the caller's business.
+
+use super::Session;
+use crate::{
+    data::{augment::View, loader::Examples},
+    error::{Error, Result},
+    model::bit::{Bit, Images},
+    progress::Cancel,
+};
+
+/// Logits of every example in order, `outputs` an example.
+pub fn predict(model: &Bit, data: &Examples, view: &View, batch: usize, session: &Session) -> Result<Vec<f32>> {
+    session.progress.begin(data.len() as u64, "images");
+    each_batch(data, view, batch, session.cancel, |x| model.logits(x), |n| session.progress.advance(n))
+}
+
+/// Features of every example in order (pooled, before the head), `model.feature_dim()` an example.
+pub fn embed(model: &Bit, data: &Examples, view: &View, batch: usize, session: &Session) -> Result<Vec<f32>> {
+    session.progress.begin(data.len() as u64, "images");
+    each_batch(data, view, batch, session.cancel, |x| model.features(x), |n| session.progress.advance(n))
+}
+
+/// Calls `compute` on every batch and joins the results.
+pub(super) fn each_batch(
+    data: &Examples,
+    view: &View,
+    batch: usize,
+    cancel: &Cancel,
+    compute: impl Fn(&Images) -> Result<Vec<f32>> + Sync,
+    done: impl Fn(u64),
+) -> Result<Vec<f32>> {
+    if let Some((field, message)) = view.check().into_iter().next() {
+        return Err(Error::invalid(format!("{field} {message}")));
+    }
+    let all: Vec<u32> = (0..data.len() as u32).collect();
+    let (height, width) = view.size(data.dims());
+    let batches: Vec<&[u32]> = all.chunks(batch.max(1)).collect();
+    let (mut front, mut back, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    if let Some(first) = batches.first() {
+        data.fill(first, view, &mut front)?;
+    }
+    for (k, rows) in batches.iter().enumerate() {
+        cancel.check()?;
+        let images = Images { data: &front, n: rows.len(), height, width };
+        let (computed, filled) = rayon::join(
+            || compute(&images),
+            || batches.get(k + 1).map_or(Ok(()), |next| data.fill(next, view, &mut back)),
+        );
+        out.extend(computed?);
+        filled?;
+        std::mem::swap(&mut front, &mut back);
+        done(rows.len() as u64);
+    }
+    Ok(out)
+}

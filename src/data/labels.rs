@@ -31,6 +31,14 @@ pub enum Uncertain {
 /// New names of labels or classes: two that get one name are joined, null drops.
 pub type LabelMap = BTreeMap<String, Option<String>>;
 
+/// A single-label set as findings, one a class: present in the rows of the class, absent in those of the others,
+/// unknown where the class is. So it can be merged with multi-label sets.
+pub fn as_findings(d: &Dataset) -> Result<Dataset> {
+    let (Task::Single(names), Some(classes)) = (d.task(), d.classes()) else { return Ok(d.clone()) };
+    let finding = |k: usize| classes.iter().map(|c| c.map(|c| i8::from(c as usize == k))).collect::<Int8Array>();
+    d.with_labels(names.iter().enumerate().map(|(k, n)| (n.clone(), finding(k))).collect())
+}
+
 /// How often a label is what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelCount {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::{
     augment::{Augment, View},
+    image::ImageShards,
     dataset::{Dataset, Task},
     sampling::{ImageDims, render},
 };
@@ -24,6 +25,17 @@ pub trait PixelSource: Send + Sync {
     fn dims(&self) -> ImageDims;
     /// The bytes of one image: height · width · channels.
     fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]>;
+}
+
+impl PixelSource for ImageShards {
+    fn dims(&self) -> ImageDims {
+        let size = self.size();
+        ImageDims { height: size.height as usize, width: size.width as usize, channels: size.channels as usize }
+    }
+
+    fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]> {
+        self.get(shard, slot)
+    }
 }
 
 /// Images in memory, as one shard.

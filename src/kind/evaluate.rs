@@ -19,7 +19,7 @@ use crate::{
     },
     error::{Error, Result},
     store::artifact::ArtifactType,
-    train::{self, Session},
+    train,
 };
 
 pub struct Evaluate;
@@ -57,10 +57,10 @@ impl Kind for Evaluate {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[
+        const { &[
             InputSpec::one("model", &[ArtifactType::Model]),
             InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ]
+        ] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -78,7 +78,7 @@ impl Kind for Evaluate {
         leak::check(cell, params.leakage, ("training", &seen), (&input.node, &rows))?;
         let (rows, outputs) = shared_outputs(&rows, &card.task(), &input.node)?;
         let rows = examples::keep_known(cell, rows, &input.node)?;
-        let session = Session::of(cell.progress, cell.cancel, cell.scratch);
+        let session = cell.session();
         let view = params.view.unwrap_or(card.view);
         let all = train::predict(&model, &pictures.examples(&rows)?, &view, TEST_BATCH, &session)?;
         let logits: Vec<f32> =

@@ -61,7 +61,7 @@ pub fn curve(points: &[CurvePoint]) -> Result<Frame> {
             ("step", Value::from(p.step)),
             ("epoch", Value::from(p.epoch)),
             ("lr", Value::from(p.lr)),
-            ("loss", number(p.loss)),
+            ("loss", Value::from(p.loss)),
             ("valid_loss", number(p.valid_loss)),
             ("valid_accuracy", number(p.valid_accuracy)),
         ]);

@@ -1,7 +1,7 @@
 //! From scores to the two frames that every evaluation leaves: metrics, and predictions to recompute them from.
 
 use arrow::array::Array;
-use polars::prelude::{Column, NamedFrom};
+use polars::prelude::Column;
 
 use super::{Cell, examples, frames};
 use crate::{

@@ -47,7 +47,7 @@ impl Kind for Merge {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::cells("from", ANY).named(), InputSpec::maybe_cells("without", ANY)]
+        const { &[InputSpec::cells("from", ANY).named(), InputSpec::maybe_cells("without", ANY)] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

@@ -131,7 +131,7 @@ pub trait Kind: Send + Sync + 'static {
     type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync;
 
     fn inputs() -> &'static [InputSpec] {
-        &[]
+        const { &[] }
     }
     /// Output names and types; the first of an accepted type is what a bare node name means.
     fn outputs() -> &'static [(&'static str, ArtifactType)];

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     model::{Bit, BitConfig},
     store::artifact::ArtifactType,
-    train::{self, FitSpec, Session},
+    train::{self, FitSpec},
 };
 
 pub struct Pretrain;
@@ -42,7 +42,7 @@ impl Kind for Pretrain {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset])]
+        const { &[InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset])] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -73,7 +73,7 @@ impl Kind for Pretrain {
             &pictures.examples(&train)?,
             valid.as_ref(),
             &params.fit,
-            &Session::of(cell.progress, cell.cancel, cell.scratch),
+            &cell.session(),
         )?;
         let card = Card::new(&params.model, train.task(), params.fit.view, trained::dataset_names(&train));
         trained::publish(cell, "model", &model, &card, &trained::seen(&train)?)?;

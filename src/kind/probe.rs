@@ -13,7 +13,11 @@ use super::{
 use crate::{
     data::{fewshot::Draw, leakage::Leakage, loader::Labels},
     error::{Error, Result},
-    eval::probe::{Knn, Logistic, Ridge, ridge::PUBLISHED_L2},
+    eval::probe::{
+        knn::Knn,
+        logistic::Logistic,
+        ridge::{PUBLISHED_L2, Ridge},
+    },
     store::artifact::ArtifactType,
 };
 
@@ -73,7 +77,7 @@ impl Kind for Probe {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::one("features", &[ArtifactType::Features])]
+        const { &[InputSpec::one("features", &[ArtifactType::Features])] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

@@ -28,7 +28,7 @@ impl Kind for Subset {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset])]
+        const { &[InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset])] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

@@ -20,7 +20,10 @@ use crate::{
         dataset::{Columns, Dataset, Task},
     },
     error::{Error, Result},
-    model::{Bit, BitConfig, weights},
+    model::{
+        Bit, BitConfig,
+        weights::{self, NameStyle},
+    },
     store::artifact::ArtifactType,
 };
 
@@ -99,7 +102,7 @@ pub fn read(cell: &Cell, input: &Input) -> Result<Trained> {
     let card_path = cell.file(input, CARD)?;
     let card: Card = serde_json::from_slice(&std::fs::read(&card_path).map_err(Error::io(&card_path))?)?;
     let mut model = Bit::new(BitConfig::parse(&card.architecture, card.outputs.len())?, 0);
-    weights::load(&mut model, &cell.file(input, WEIGHTS)?)?;
+    weights::read(&cell.file(input, WEIGHTS)?)?.load(&mut model)?;
     let seen = match input.artifact.file(SEEN) {
         Some(_) => Dataset::read_parquet(&cell.file(input, SEEN)?, false)?,
         None => nothing_seen()?,
@@ -109,7 +112,7 @@ pub fn read(cell: &Cell, input: &Input) -> Result<Trained> {
 
 pub fn publish(cell: &Cell, output: &str, model: &Bit, card: &Card, seen: &Dataset) -> Result<()> {
     let at = |name: &str| -> PathBuf { cell.work.join(format!("{output}.{name}")) };
-    weights::save(model, &at(WEIGHTS))?;
+    weights::write(&at(WEIGHTS), model, NameStyle::Own)?;
     std::fs::write(at(CARD), serde_json::to_string_pretty(card)?).map_err(Error::io(at(CARD)))?;
     seen.write_parquet(&at(SEEN))?;
     let files: Vec<_> = [WEIGHTS, CARD, SEEN].iter().map(|n| (n.to_string(), at(n))).collect();

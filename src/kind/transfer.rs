@@ -22,7 +22,11 @@ use crate::{
     error::Result,
     model::{Bit, BitConfig},
     store::artifact::ArtifactType,
-    train::{self, FitSpec, Optimizer, Schedule, Session},
+    train::{
+        self, FitSpec,
+        schedule::Schedule,
+        spec::{ClassWeights, Optimizer},
+    },
 };
 
 pub struct Transfer;
@@ -88,7 +92,7 @@ pub struct Params {
     pub label_smoothing: f64,
     /// Weights of classes in the loss.
     #[serde(default)]
-    pub class_weights: train::ClassWeights,
+    pub class_weights: ClassWeights,
     /// Draw examples so that all classes come equally often.
     #[serde(default)]
     pub oversample: bool,
@@ -137,10 +141,10 @@ impl Kind for Transfer {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[
+        const { &[
             InputSpec::one("model", &[ArtifactType::Model]),
             InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ]
+        ] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -177,10 +181,10 @@ impl Kind for Transfer {
             model = Bit::new(BitConfig::parse(&card.architecture, outputs)?, params.seed.into());
             seen = trained::nothing_seen()?;
         } else {
-            model.replace_head(outputs, params.seed.into());
+            model.replace_head(outputs);
         }
         let spec = params.fit(card.view);
-        let session = Session::of(cell.progress, cell.cancel, cell.scratch);
+        let session = cell.session();
         let fit = train::fit(&mut model, &pictures.examples(&train)?, None, &spec, &session)?;
         let logits = train::predict(&model, &pictures.examples(&test)?, &spec.view, TEST_BATCH, &session)?;
 

@@ -13,6 +13,7 @@
 //! | `flowers102` | flowers | `mod_train`, `mod_test` | none |
 //! | `image_folder` | folders | folders | none |
 //! | `image_table` | as declared | as declared | as declared |
+//! | `phantom`, `fractal` | as the layout they are generated in | | |
 //!
 //! Readers read tables and names, never pixels, and write nothing. They do not digest images: whoever
 //! runs them fills the `digest` column. Rows that cannot be read are counted in [`Skipped`] with their
@@ -28,6 +29,7 @@ pub mod cifar;
 pub mod covidx;
 pub mod flowers;
 pub mod folder;
+mod generated;
 pub mod image_table;
 pub mod mimic_cxr;
 pub mod nih;
@@ -46,7 +48,11 @@ use serde::{Deserialize, Serialize};
 pub use rows::UNCERTAIN;
 pub use skipped::{Missing, OddRows, Reason, Skipped};
 
-use crate::{data::dataset::Dataset, error::Result};
+use crate::{
+    data::{dataset::Dataset, fractal, phantom},
+    error::{Error, Result},
+    progress::{Cancel, Progress},
+};
 
 /// Reads a dataset in its published layout.
 pub trait Read {
@@ -83,11 +89,32 @@ pub enum Format {
     Flowers102(flowers::Options),
     ImageFolder(folder::Options),
     ImageTable(image_table::Options),
+    Phantom(phantom::Options),
+    Fractal(fractal::Options),
+}
+
+/// Writes a generated dataset in a native layout.
+pub trait Generate {
+    /// Writes the tree below `root`, and says how it is read.
+    fn generate(&self, root: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Format>;
+
+    /// What cannot be generated: (field, message).
+    fn problems(&self) -> Vec<(String, String)>;
 }
 
 impl Format {
+    /// The generator of a generated dataset; `None` for those that lie on disk.
+    pub fn generator(&self) -> Option<&dyn Generate> {
+        match self {
+            Format::Phantom(o) => Some(o),
+            Format::Fractal(o) => Some(o),
+            _ => None,
+        }
+    }
+
     fn reader(&self) -> &dyn Read {
         match self {
+            Format::Phantom(_) | Format::Fractal(_) => &NotWritten,
             Format::Chexpert(o) => o,
             Format::MimicCxr(o) => o,
             Format::Nih(o) => o,
@@ -115,6 +142,24 @@ impl Format {
             Format::Cifar100(o) => cifar::read_record(o.root(), bytes, record, 2),
             other => Err(crate::error::Error::invalid(format!("{} does not pack images into records", other.name()))),
         }
+    }
+}
+
+/// A generated dataset before it is generated: there is nothing to read.
+struct NotWritten;
+
+impl Read for NotWritten {
+    fn root(&self) -> &Path {
+        Path::new("")
+    }
+    fn name(&self) -> &str {
+        "generated"
+    }
+    fn obtain(&self) -> &'static str {
+        "it is generated"
+    }
+    fn read(&self, _: &mut Skipped) -> Result<Dataset> {
+        Err(Error::invalid("bug: a generated dataset was read before it was written"))
     }
 }
 
@@ -154,11 +199,12 @@ mod tests {
         let schema = serde_json::to_value(schemars::schema_for!(Format)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
         let names: Vec<&str> = variants.iter().map(|v| v["properties"]["format"]["const"].as_str().unwrap()).collect();
-        assert_eq!(names.len(), 12);
+        assert_eq!(names.len(), 14);
         assert!(names.contains(&"mimic_cxr") && names.contains(&"flowers102"), "{names:?}");
         for v in variants {
             assert_eq!(v["additionalProperties"], false, "{v}");
-            assert!(v["properties"]["root"].is_object(), "{v}");
+            let generated = ["phantom", "fractal"].contains(&v["properties"]["format"]["const"].as_str().unwrap());
+            assert_eq!(v["properties"]["root"].is_object(), !generated, "{v}");
         }
     }
 }

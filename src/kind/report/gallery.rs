@@ -12,7 +12,7 @@ use crate::{
         image::{ImageShards, Pixels, encode},
     },
     error::Result,
-    eval::metric::{sigmoid, softmax},
+    eval::metric::probability::{sigmoid, softmax},
     report::{
         frame,
         html::{Gallery, Sample},
@@ -33,7 +33,7 @@ pub fn galleries(cell: &Cell) -> Result<Vec<Gallery>> {
         let places = places(&data)?;
         let mut chosen = None;
         for input in cell.many("predictions") {
-            let predictions = Predictions::read(&frames::read(cell, input)?)?;
+            let predictions = Predictions::from_frame(&frames::read(cell, input)?)?;
             if predictions.image.iter().all(|i| places.contains_key(i)) {
                 chosen = Some((input, predictions));
             }
@@ -79,7 +79,7 @@ fn sample(predictions: &Predictions, row: usize, width: usize, png: Vec<u8>) -> 
     let name = |i: usize| predictions.names[i].clone();
     match &predictions.truth {
         Truths::Class(classes) => {
-            let p = softmax(&logits);
+            let p = softmax(&logits, width);
             let best = (0..width).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
             let truth = usize::try_from(classes[row]).ok();
             Sample {

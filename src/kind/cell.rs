@@ -9,33 +9,27 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::store::record::Note;
+
 use crate::{
     error::{Error, Result},
     progress::{Cancel, Progress},
     store::{
         Store,
         artifact::{Artifact, ArtifactType, FileRef},
+        record::Outputs,
         source::SourceIndex,
     },
 };
 
 /// An artifact that another cell made, as this cell sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Input {
     /// The node that made it, for table names in reports. Not part of the key unless a kind writes it out.
     pub node: String,
     /// Axis values of the cell that made it, outermost first.
     pub axes: Vec<(String, Value)>,
     pub artifact: Artifact,
-}
-
-/// Something a reader of the record should know: rows skipped, a head replaced, patients shared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Note {
-    /// A short stable word: `skipped_rows`, `shared_patients`, `undefined_metric`.
-    pub what: String,
-    pub count: u64,
-    pub detail: String,
 }
 
 /// The world of one running cell.
@@ -50,7 +44,7 @@ pub struct Cell<'a> {
     pub scratch: &'a Path,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
-    outputs: Mutex<BTreeMap<String, Artifact>>,
+    outputs: Mutex<Outputs>,
     notes: Mutex<Vec<Note>>,
 }
 
@@ -100,6 +94,8 @@ impl<'a> Cell<'a> {
     }
 
     /// Publishes files of the work folder as one output: (name in the artifact, path).
+    ///
+    /// The files are moved into the store; read them again through [`Cell::file`] or [`Store::local`].
     pub fn publish(&self, output: &str, kind: ArtifactType, files: &[(String, PathBuf)]) -> Result<()> {
         let refs = files
             .iter()
@@ -124,7 +120,7 @@ impl<'a> Cell<'a> {
     }
 
     /// Outputs and notes, once the kind has returned.
-    pub fn finish(self) -> (BTreeMap<String, Artifact>, Vec<Note>) {
+    pub fn finish(self) -> (Outputs, Vec<Note>) {
         let outputs = self.outputs.into_inner().unwrap_or_else(|e| e.into_inner());
         (outputs, self.notes.into_inner().unwrap_or_else(|e| e.into_inner()))
     }

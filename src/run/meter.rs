@@ -117,11 +117,13 @@ mod tests {
     fn work_shows_on_the_meter() {
         let meter = Meter::start();
         let before = thread_cpu();
-        let sum = (0..3_000_000u64).fold(0u64, |a, b| a.wrapping_mul(31).wrapping_add(std::hint::black_box(b)));
-        std::hint::black_box(sum);
-        if let (Some(before), Some(after)) = (before, thread_cpu()) {
-            assert!(after > before);
-        }
+        // The kernel brings the figure up to date at its ticks only, so some work may not show yet.
+        let work = || (0..1_000_000u64).fold(0u64, |a, b| a.wrapping_mul(31).wrapping_add(std::hint::black_box(b)));
+        let shows = (0..1000).any(|_| {
+            std::hint::black_box(work());
+            thread_cpu() > before
+        });
+        assert!(shows || before.is_none());
         assert!(meter.stop().peak_rss_bytes.is_none_or(|b| b > 0));
         assert!(machine().cores > 0);
     }

@@ -163,7 +163,7 @@ fn force_runs_what_is_fresh_and_spares_what_follows() {
 fn the_record_says_what_the_cell_was() {
     let bench = Bench::new();
     let pipeline = chain(json!({}), json!({"optimizer": {"threads": 2}}));
-    bench.run(&pipeline);
+    bench.run_with(&pipeline, &RunOptions { jobs: 1, ..options() }, &Watcher::new());
     let key = bench.plan(&pipeline).cells[1].key.unwrap();
     let record = bench.store.record(&key).unwrap().unwrap();
     assert_eq!((record.pipeline.as_str(), record.cell.as_str(), record.kind.as_str()), ("test", "b", "write"));

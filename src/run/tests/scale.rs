@@ -45,7 +45,7 @@ fn more_cells_for_whoever_asks() {
     };
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench { store: Store::open(folder.path()).unwrap() };
-    let mut timed = |what: &str, lr: f64, ran: usize| {
+    let timed = |what: &str, lr: f64, ran: usize| {
         let pipeline = fan(n, lr);
         let began = Instant::now();
         let (started, _) = bench.run(&pipeline);

@@ -1,19 +1,25 @@
 //! `scaleshot run`: computes what is not there yet.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use clap::Args;
 
 use super::{
     Outcome,
-    output::{Colour, print},
+    output::{Colour, complain, print},
     plan::{forced, json_text, text},
     session::{PipelineArguments, Session, StoreArguments},
 };
 use crate::{
+    nn::kernel,
     plan::{PlanOptions, plan},
     progress::Cancel,
-    run::{RunOptions, observer, stop_on_signals},
+    report::runpage::RunInfo,
+    run::{RunOptions, history::History, machine, observer, reports, stop_on_signals},
 };
 
 #[derive(Debug, Args)]
@@ -40,6 +46,9 @@ pub struct Arguments {
     /// Show the plan and run nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// Where reports are written [default: reports]
+    #[arg(long, value_name = "FOLDER")]
+    pub reports: Option<PathBuf>,
     /// Print one JSON line an event
     #[arg(long)]
     pub json: bool,
@@ -55,8 +64,43 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     stop_on_signals(&options.cancel)?;
     let observer = observer(arguments.json);
-    let summary = crate::run::run(&session.pipeline, &session.store, &session.sources, &options, observer.as_ref())?;
+    let history = History::new(observer.as_ref());
+    let started = SystemTime::now();
+    let summary = crate::run::run(&session.pipeline, &session.store, &session.sources, &options, &history)?;
+    let folder = arguments.reports.as_deref().unwrap_or(Path::new("reports"));
+    let pages = reports::deliver(&session.pipeline, &session.store, folder)?;
+    if summary.ran + summary.failed > 0 && !pages.is_empty() {
+        let info = RunInfo {
+            pipeline: session.pipeline.name.clone(),
+            started: reports::utc(started),
+            wall_ms: summary.wall_ms,
+            facts: facts(),
+        };
+        let last = session.store.last(&session.pipeline.name)?;
+        reports::write_run_page(&session.pipeline, &last, &history.courses(), &info, folder)?;
+    }
+    for page in pages {
+        complain(&format!("report: {}\n", page.display()));
+    }
     Ok(ExitCode::from(summary.exit_code()))
+}
+
+/// Command, machine and versions, for the run page.
+fn facts() -> Vec<(String, String)> {
+    let machine = machine();
+    let command: Vec<String> = std::env::args().collect();
+    [
+        ("command", command.join(" ")),
+        ("program", format!("scaleshot {}", env!("CARGO_PKG_VERSION"))),
+        ("kernels", kernel::name().to_string()),
+        ("host", machine.host),
+        ("system", machine.os),
+        ("processor", machine.cpu),
+        ("cores", machine.cores.to_string()),
+        ("memory", format!("{:.1} GiB", machine.memory_bytes as f64 / (1u64 << 30) as f64)),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .to_vec()
 }
 
 /// What the words of the command mean.

@@ -20,9 +20,11 @@ mod estimate;
 mod event;
 mod executor;
 mod graph;
+pub mod history;
 mod interrupt;
 mod meter;
 mod progress;
+pub mod reports;
 mod slots;
 
 use std::{

@@ -58,6 +58,7 @@ struct Inner {
 }
 
 impl StdConv {
+    #[allow(clippy::too_many_arguments)]
     pub fn forward(
         &self,
         kernel: Kernel,

@@ -94,10 +94,10 @@ unsafe fn outer_tile<const R: usize>(job: &Outer<'_>, c: usize, lane: usize) {
         for &(x, y) in job.pixels {
             let (x, y) = (x0.add(x as usize), job.y.wrapping_add(y as usize * job.step + lane));
             let b = [_mm256_maskload_ps(y, masks[0]), _mm256_maskload_ps(y.add(LANES), masks[1])];
-            for r in 0..R {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let a = _mm256_set1_ps(*x.add(r));
-                sums[r][0] = _mm256_fmadd_ps(a, b[0], sums[r][0]);
-                sums[r][1] = _mm256_fmadd_ps(a, b[1], sums[r][1]);
+                sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
+                sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
             }
         }
         for (r, sums) in sums.iter().enumerate() {

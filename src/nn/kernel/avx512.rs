@@ -159,10 +159,10 @@ unsafe fn outer_tile<const R: usize, const V: usize>(job: &Outer<'_>, c: usize) 
                 let mask = if v + 1 == V { last } else { !0 };
                 *b = _mm512_maskz_loadu_ps(mask, y.add(v * LANES));
             }
-            for r in 0..R {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let a = _mm512_set1_ps(*x.add(r));
                 for v in 0..V {
-                    sums[r][v] = _mm512_fmadd_ps(a, b[v], sums[r][v]);
+                    sums[v] = _mm512_fmadd_ps(a, b[v], sums[v]);
                 }
             }
         }

@@ -15,6 +15,8 @@
 //! | `age` | float32, null | years |
 //! | `class` | int32, null | single-label sets: index into `classes` of the schema's metadata |
 //! | `label:NAME` | int8, null | multi-label sets: 1 present, 0 absent, null unknown |
+//! | `healthy` | bool, null | the report says that nothing was found |
+//! | `uncertain:NAME` | bool, null | NAME is null because the report hedges; settled and gone after `merge` |
 //!
 //! Absent columns are not written as nulls: CIFAR has no patients and so no `patient` column.
 

@@ -77,7 +77,8 @@ pub(super) fn read_folders(
 ) -> Result<Dataset> {
     let mut classes = BTreeSet::new();
     for (folder, _) in folders {
-        classes.extend(entries(&of.root().join(folder))?.into_iter().filter(|e| e.1).map(|e| e.0));
+        let inside = entries(&of.root().join(folder))?.into_iter();
+        classes.extend(inside.filter(|(name, is_folder)| *is_folder && !name.starts_with('.')).map(|e| e.0));
     }
     let classes: Vec<String> = classes.into_iter().collect();
     if classes.is_empty() {
@@ -91,11 +92,13 @@ pub(super) fn read_folders(
             if !path.is_dir() {
                 continue;
             }
-            let mut images = Vec::new();
-            walk(of.root(), &below, &mut images)?;
             rows.table(&path);
-            for image in images {
+            for image in walk(of.root(), &below)? {
                 let extension = image.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
+                if image.contains("/.") {
+                    skipped.row("the file is hidden", &path, 0, &image);
+                    continue;
+                }
                 if !EXTENSIONS.contains(&extension.as_str()) {
                     skipped.row("the file is no image by its name", &path, 0, &image);
                     continue;
@@ -107,27 +110,30 @@ pub(super) fn read_folders(
     rows.finish(of.root(), Missing::Skip, skipped, of.obtain())
 }
 
-/// Files below a folder, depth first, each folder's files before its folders, sorted by bytes.
-fn walk(root: &Path, below: &str, into: &mut Vec<String>) -> Result<()> {
-    let inside = entries(&root.join(below))?;
-    for (name, _) in inside.iter().filter(|(_, folder)| !folder) {
-        into.push(format!("{below}/{name}"));
+/// Files below a folder: folders sorted by their path, and files within each by name.
+fn walk(root: &Path, below: &str) -> Result<Vec<String>> {
+    let mut folders = vec![below.to_string()];
+    let mut inside = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for (name, is_folder) in entries(&root.join(&folder))? {
+            if is_folder {
+                folders.push(format!("{folder}/{name}"));
+            } else {
+                inside.push((folder.clone(), name));
+            }
+        }
     }
-    for (name, _) in inside.iter().filter(|(_, folder)| *folder) {
-        walk(root, &format!("{below}/{name}"), into)?;
-    }
-    Ok(())
+    inside.sort();
+    Ok(inside.into_iter().map(|(folder, name)| format!("{folder}/{name}")).collect())
 }
 
-/// Names in a folder, with whether each is a folder itself; hidden ones are left out.
+/// Names in a folder, with whether each is a folder itself.
 fn entries(folder: &Path) -> Result<Vec<(String, bool)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let entry = entry.map_err(Error::io(folder))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            found.push((name, entry.file_type().map_err(Error::io(folder))?.is_dir()));
-        }
+        found.push((name, entry.file_type().map_err(Error::io(folder))?.is_dir()));
     }
     found.sort();
     Ok(found)
@@ -150,8 +156,14 @@ mod tests {
 
     #[test]
     fn splits_are_found_and_classes_sorted_over_all_of_them() {
-        let (_dir, options) =
-            tree(&["train/b/1.png", "train/b/deep/0.JPEG", "train/b/notes.txt", "val/a/2.png", "train/.c/1.png"]);
+        let (_dir, options) = tree(&[
+            "train/b/1.png",
+            "train/b/deep/0.JPEG",
+            "train/b/notes.txt",
+            "val/a/2.png",
+            "train/.c/1.png",
+            "train/b/._1.png",
+        ]);
         let mut skipped = Skipped::default();
         let d = options.read(&mut skipped).unwrap();
         let images: Vec<&str> = d.images().unwrap().iter().flatten().collect();
@@ -159,6 +171,7 @@ mod tests {
         assert_eq!(d.task().names(), ["a", "b"]);
         assert_eq!(d.text("split").unwrap().value(2), "valid");
         assert_eq!(skipped.of("the file is no image by its name"), 1);
+        assert_eq!(skipped.of("the file is hidden"), 1);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub mod mimic_cxr;
 pub mod nih;
 pub mod padchest;
 pub mod pets;
+#[cfg(test)]
+mod real_data;
 mod rows;
 mod skipped;
 mod table;
@@ -140,7 +142,7 @@ impl Format {
         match self {
             Format::Cifar10(o) => cifar::read_record(o.root(), bytes, record, 1),
             Format::Cifar100(o) => cifar::read_record(o.root(), bytes, record, 2),
-            other => Err(crate::error::Error::invalid(format!("{} does not pack images into records", other.name()))),
+            other => Err(Error::invalid(format!("{} does not pack images into records", other.name()))),
         }
     }
 }
@@ -174,6 +176,9 @@ impl Read for Format {
         self.reader().obtain()
     }
     fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        if !self.root().is_dir() {
+            return Err(Error::data(self.root(), None, "no such folder").with_hint(self.obtain()));
+        }
         self.reader().read(skipped)
     }
 }
@@ -192,6 +197,17 @@ mod tests {
         assert!(e.to_string().contains("unknown field `rot`"), "{e}");
         let e = serde_json::from_str::<Format>(r#"{"format": "imagenet", "root": "x"}"#).unwrap_err();
         assert!(e.to_string().contains("unknown variant `imagenet`"), "{e}");
+    }
+
+    #[test]
+    fn a_missing_root_says_how_to_obtain_it() {
+        for format in ["tuberculosis", "cifar10", "pets", "chexpert"] {
+            let json = serde_json::json!({"format": format, "root": "/no/such/root"});
+            let f: Format = serde_json::from_value(json).unwrap();
+            let e = f.read(&mut Skipped::default()).unwrap_err();
+            assert_eq!(e.to_string(), "/no/such/root: no such folder");
+            assert_eq!(e.hint(), Some(f.obtain()));
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Read for Options {
             Blacklist::None => HashSet::new(),
         };
         // The download has one folder for each ImageDir; the published study had all images in one.
-        let by_folder = self.root.join("0").is_dir();
+        let mut folders: HashMap<String, bool> = HashMap::new();
         let words = Words::new();
         let mut known: HashMap<String, Vec<Observation>> = HashMap::new();
         let file = table.file.clone();
@@ -210,8 +210,12 @@ impl Read for Options {
             }
             let year = |text: Option<&str>| text.and_then(|t| t.get(..4)).and_then(|t| t.parse::<f32>().ok());
             let age = year(row.text(date)).zip(year(row.text(birth))).map(|(d, b)| d - b);
+            let folder = row.raw(folder);
+            if !folders.contains_key(folder) {
+                folders.insert(folder.into(), !folder.is_empty() && self.root.join(folder).is_dir());
+            }
             let new = NewRow {
-                image: if by_folder { format!("{}/{id}", row.raw(folder)) } else { id.into() },
+                image: if folders[folder] { format!("{folder}/{id}") } else { id.into() },
                 patient: row.owned(patient),
                 study: row.owned(study),
                 view: view.map(str::to_string),
@@ -288,6 +292,8 @@ mod tests {
         for what in ["the labels are blank", "the image is blacklisted", "view UNK is not among views"] {
             assert_eq!(skipped.of(what), 1, "{what}");
         }
+        std::fs::create_dir(dir.path().join("0")).unwrap();
+        assert_eq!(options.read(&mut skipped).unwrap().images().unwrap().value(0), "0/a.png");
         options.split = Split::Published;
         let d = options.read(&mut skipped).unwrap();
         let splits: Vec<&str> = d.text("split").unwrap().iter().flatten().collect();

@@ -7,6 +7,10 @@ use std::{
     fs::File,
     io::{BufReader, Read},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use csv::ByteRecord;
@@ -28,7 +32,8 @@ pub(super) fn filled(text: &str) -> Option<&str> {
 
 pub(super) struct Table {
     pub(super) file: PathBuf,
-    reader: csv::Reader<Box<dyn Read>>,
+    reader: csv::Reader<Bounded>,
+    left: Arc<AtomicU64>,
     header: Vec<String>,
     record: ByteRecord,
     odd_rows: OddRows,
@@ -71,8 +76,30 @@ pub(super) fn find(root: &Path, names: &[&str], obtain: &str) -> Result<PathBuf>
     Err(Error::data(root.join(names[0]), None, what).with_hint(obtain))
 }
 
+/// Stops a reader that was asked for too much at once: a gzip bomb, or a quote that is never closed.
+struct Bounded {
+    inner: Box<dyn Read>,
+    /// Bytes that may still be read for the present row; set anew for each.
+    left: Arc<AtomicU64>,
+}
+
+/// Far more than any row of a table of images has.
+const ROW_BYTES: u64 = 64 << 20;
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(std::io::Error::other("one row has more than 64 MiB"));
+        }
+        let n = self.inner.read(buffer)?;
+        self.left.store(left.saturating_sub(n as u64), Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
 /// The bytes of a file, unpacked where its name ends with `.gz`.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
+fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io(path))?);
     let gzip = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
     Ok(if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) })
@@ -80,18 +107,20 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
 
 impl Table {
     pub(super) fn open(path: &Path, delimiter: u8, odd_rows: OddRows) -> Result<Self> {
+        let left = Arc::new(AtomicU64::new(ROW_BYTES));
+        let bounded = Bounded { inner: open(path)?, left: left.clone() };
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(1 << 16)
-            .from_reader(open(path)?);
+            .from_reader(bounded);
         let mut record = ByteRecord::new();
         if !reader.read_byte_record(&mut record).map_err(|e| broken(path, 1, &e))? {
             return Err(Error::data(path, None, "the file is empty"));
         }
         let header = record.iter().map(|f| String::from_utf8_lossy(f).trim().to_string()).collect();
-        Ok(Table { file: path.into(), reader, header, record, odd_rows })
+        Ok(Table { file: path.into(), reader, left, header, record, odd_rows })
     }
 
     /// Where a column stands, if there is one of that name.
@@ -123,6 +152,7 @@ impl Table {
     pub(super) fn next(&mut self, skipped: &mut Skipped) -> Result<Option<Row<'_>>> {
         loop {
             let before = self.reader.position().line();
+            self.left.store(ROW_BYTES, Ordering::Relaxed);
             if !self.reader.read_byte_record(&mut self.record).map_err(|e| broken(&self.file, before, &e))? {
                 return Ok(None);
             }
@@ -224,6 +254,19 @@ mod tests {
         };
         let e = read().unwrap_err();
         assert!(e.to_string().contains("t.csv.gz:"), "{e}");
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_ends_before_memory_does() {
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(b"a,b\n1,\"").unwrap();
+        for _ in 0..66 {
+            gz.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        }
+        let (_dir, path) = write("bomb.csv.gz", &gz.finish().unwrap());
+        let mut table = Table::open(&path, b',', OddRows::Skip).unwrap();
+        let e = table.next(&mut Skipped::default()).err().unwrap();
+        assert!(e.to_string().contains("bomb.csv.gz:2: ") && e.to_string().contains("more than 64 MiB"), "{e}");
     }
 
     #[test]

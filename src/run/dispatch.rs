@@ -98,6 +98,7 @@ struct State {
     first_failure: Option<usize>,
     stopping: bool,
     changed: BTreeMap<String, Last>,
+    /// When the latest keys were last written, and how long that took.
     flushed: Option<(Instant, Duration)>,
 }
 
@@ -132,6 +133,9 @@ impl<'scope, 'env> Dispatcher<'scope, 'env> {
         changed: BTreeMap<String, Last>,
     ) -> Result<()> {
         self.state.changed = changed;
+        // What writing them costs is guessed until it is known, so that a short run writes once.
+        let guess = Duration::from_micros(10) * self.shared.pipeline.cells.len() as u32;
+        self.state.flushed = Some((Instant::now(), guess));
         let mut open = self.jobs.len();
         while open > 0 {
             self.notice_stop();

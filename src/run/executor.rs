@@ -62,7 +62,7 @@ impl Executor for InProcess {
     fn execute(&self, kind: &'static dyn AnyKind, task: &Task, world: &World) -> Result<Record> {
         let World { store, sources, log, .. } = *world;
         let meter = Meter::start();
-        let work = store.work_folder(kind.name())?;
+        let work = store.work_folder()?;
         let scratch = store.scratch(&task.key)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(world.threads)

@@ -64,7 +64,7 @@ impl Store {
             match self.objects.path(&blob_name(&digest)) {
                 Some(target) if own => publish(path, &target)?,
                 Some(target) => {
-                    let aside = self.work_folder("copy")?;
+                    let aside = self.work_folder()?;
                     let copy = aside.path().join("blob");
                     std::fs::copy(path, &copy).map_err(Error::io(path))?;
                     publish(&copy, &target)?;
@@ -117,7 +117,7 @@ impl Store {
         if target.is_file() {
             return Ok(target);
         }
-        let aside = self.work_folder("fetch")?;
+        let aside = self.work_folder()?;
         let path = aside.path().join("blob");
         let file = File::create(&path).map_err(Error::io(&path))?;
         self.objects.download(&name, file)?.ok_or_else(|| missing(digest))?;

@@ -35,7 +35,7 @@ impl Store {
             return Ok(());
         }
         let name = last_name(pipeline);
-        let _lock = self.named(&name.replace('/', "-"))?;
+        let _lock = self.lock_named(&name.replace('/', "-"))?;
         let mut cells: BTreeMap<String, Last> = self.last(pipeline)?.into_iter().collect();
         cells.extend(changed.iter().map(|(cell, last)| (cell.clone(), last.clone())));
         fault::point("last.before");

@@ -44,12 +44,16 @@ impl Log {
 impl Store {
     pub fn log(&self, key: &Digest) -> Result<Log> {
         let name = log_name(key);
-        let path = self.home.join(&name);
+        let path = self.log_path(key);
         let folder = self.home.join("logs");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
         fault::point("log.opened");
         Ok(Log { name, path, file: Mutex::new(file), began: Instant::now() })
+    }
+
+    pub(super) fn log_path(&self, key: &Digest) -> PathBuf {
+        self.home.join(log_name(key))
     }
 
     /// Puts a log where other machines can read it; nothing to do where the store is a folder.

@@ -12,9 +12,9 @@
 //!
 //! | name | holds |
 //! |---|---|
-//! | `work/RUN/` | files on their way in; swept once their process is dead |
+//! | `work/run-…/` | files on their way in; swept once their process is dead |
 //! | `scratch/KEY/` | checkpoints of a cell, until it is done |
-//! | `locks/KEY.lock` | held while a cell is computed, and freed by the system when its holder dies |
+//! | `locks/` | held for moments, and by every run; a cell's own lock is on its log |
 //! | `sources/` | the stat cache of outside files ([`source`]) |
 //!
 //! A crash between any two writes leaves blobs that nothing names, a work folder without a living owner, or a

@@ -137,6 +137,13 @@ impl SourceIndex {
         self
     }
 
+    /// As if a minute had passed, so that files just written count as settled.
+    #[cfg(test)]
+    pub(crate) fn a_minute_later(mut self) -> Self {
+        self.clock = || SystemTime::now() + std::time::Duration::from_secs(60);
+        self
+    }
+
     /// All files below a folder, or the one file, with their digests. Looked at once in the life of the index.
     ///
     /// Hidden files count; a scaleshot store inside the folder does not. A symlink that leads out of `root` is
@@ -440,10 +447,8 @@ mod tests {
     /// Looks at a root with a new index, now or a minute after: (tree, bytes that had to be read).
     fn look(store: &Store, root: &Path, settled: bool) -> (Arc<Tree>, u64) {
         let bytes = Arc::new(Bytes(0.into()));
-        let mut index = SourceIndex::open(store).unwrap().report_to(bytes.clone());
-        if settled {
-            index.clock = || SystemTime::now() + std::time::Duration::from_secs(60);
-        }
+        let index = SourceIndex::open(store).unwrap().report_to(bytes.clone());
+        let index = if settled { index.a_minute_later() } else { index };
         let tree = index.digest_tree(root).unwrap();
         (tree, bytes.0.load(std::sync::atomic::Ordering::Relaxed))
     }

@@ -46,7 +46,7 @@ fn outputs(store: &Store, content: &[u8]) -> Outputs {
 #[test]
 fn blobs_are_their_content() {
     everywhere(|store| {
-        let work = store.work_folder("test").unwrap();
+        let work = store.work_folder().unwrap();
         let path = work.path().join("a file #1");
         // Larger than a part of an upload, so that it goes up in pieces.
         let content: Vec<u8> = (0..9_000_001u32).map(|i| (i % 251) as u8).collect();
@@ -77,7 +77,7 @@ fn a_file_of_the_users_is_copied_and_a_work_file_is_not() {
         let (digest, _) = store.put_file(outside.path()).unwrap();
         assert_eq!(std::fs::read(outside.path()).unwrap(), b"mine");
         assert_eq!(store.bytes(&digest).unwrap(), b"mine");
-        let work = store.work_folder("test").unwrap();
+        let work = store.work_folder().unwrap();
         let path = work.path().join("x");
         std::fs::write(&path, b"work").unwrap();
         store.put_file(&path).unwrap();
@@ -199,11 +199,12 @@ fn scratch_stays_and_work_goes() {
         store.clear_scratch(&key).unwrap();
         store.clear_scratch(&key).unwrap();
         assert!(!scratch.exists());
-        let work = store.work_folder("w").unwrap();
+        let work = store.work_folder().unwrap();
         let path = work.path().to_path_buf();
         std::fs::write(path.join("x"), "x").unwrap();
         drop(work);
-        assert!(!path.exists());
+        assert!(!path.join("x").exists());
+        assert_eq!(std::fs::read_dir(store.work_folder().unwrap().path()).unwrap().count(), 0);
         let log = store.log(&key).unwrap();
         log.line("first");
         store.finish_log(&log).unwrap();
@@ -218,13 +219,13 @@ fn scratch_stays_and_work_goes() {
 fn what_a_dead_process_left_is_swept_and_what_a_living_one_uses_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let living = Store::open(folder.path()).unwrap();
-    let work = living.work_folder("alive").unwrap();
+    let work = living.work_folder().unwrap();
     let dead = folder.path().join("work/run-dead");
     std::fs::create_dir(&dead).unwrap();
     std::fs::write(dead.join("half a blob"), "x").unwrap();
     std::fs::write(dead.with_extension("lock"), "").unwrap();
     let other = Store::open(folder.path()).unwrap();
-    drop(other.work_folder("new").unwrap());
+    drop(other.work_folder().unwrap());
     assert!(!dead.exists() && !dead.with_extension("lock").exists());
     assert!(work.path().exists());
     drop(work);

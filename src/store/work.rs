@@ -4,7 +4,7 @@ use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,6 +20,18 @@ use crate::{
 pub(super) struct Session {
     folder: OnceLock<(PathBuf, File)>,
     counter: AtomicU64,
+    /// Empty folders that were given back. Making and removing folders is what costs most in a small cell.
+    empty: Mutex<Vec<PathBuf>>,
+}
+
+impl Session {
+    fn take_empty(&self) -> Option<PathBuf> {
+        self.empty.lock().unwrap_or_else(|e| e.into_inner()).pop()
+    }
+
+    fn keep_empty(&self, path: PathBuf) {
+        self.empty.lock().unwrap_or_else(|e| e.into_inner()).push(path);
+    }
 }
 
 /// An empty folder on the store's own disk. Dropping it removes it.
@@ -37,18 +49,29 @@ impl WorkFolder<'_> {
 impl Drop for WorkFolder<'_> {
     fn drop(&mut self) {
         self.store.blobs.forget(&self.path);
-        // A folder that cannot be removed now is swept once this process has ended.
-        let _ = std::fs::remove_dir_all(&self.path);
+        // A folder that cannot be emptied now is swept once this process has ended.
+        if is_empty(&self.path)
+            || std::fs::remove_dir_all(&self.path).and_then(|()| std::fs::create_dir(&self.path)).is_ok()
+        {
+            self.store.session.keep_empty(std::mem::take(&mut self.path));
+        }
     }
 }
 
 impl Store {
-    /// A new empty folder for files on their way in; `label` is for people who look into it.
-    pub fn work_folder(&self, label: &str) -> Result<WorkFolder<'_>> {
-        let number = self.session.counter.fetch_add(1, Ordering::Relaxed);
-        let path = self.session_folder()?.join(format!("{number}-{label}"));
+    /// An empty folder for files on their way in.
+    pub fn work_folder(&self) -> Result<WorkFolder<'_>> {
+        if let Some(path) = self.session.take_empty() {
+            return Ok(WorkFolder { path, store: self });
+        }
+        let path = self.new_path()?;
         std::fs::create_dir(&path).map_err(Error::io(&path))?;
         Ok(WorkFolder { path, store: self })
+    }
+
+    fn new_path(&self) -> Result<PathBuf> {
+        let number = self.session.counter.fetch_add(1, Ordering::Relaxed);
+        Ok(self.session_folder()?.join(number.to_string()))
     }
 
     /// Whether a file lies in a work folder of this process, so that the store may take it away.
@@ -58,20 +81,35 @@ impl Store {
 
     /// A folder that survives an interruption of the cell with this key.
     pub fn scratch(&self, key: &Digest) -> Result<PathBuf> {
-        let path = self.home.join("scratch").join(key.hex());
-        std::fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        let folder = self.home.join("scratch");
+        let path = folder.join(key.hex());
+        if path.is_dir() {
+            return Ok(path);
+        }
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        if let Some(empty) = self.session.take_empty() {
+            std::fs::rename(&empty, &path).map_err(Error::io(&path))?;
+        } else {
+            std::fs::create_dir(&path).map_err(Error::io(&path))?;
+        }
         Ok(path)
     }
 
     /// Whether an interrupted attempt at this cell left something to continue from.
     pub fn has_scratch(&self, key: &Digest) -> bool {
         let path = self.home.join("scratch").join(key.hex());
-        std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+        path.is_dir() && !is_empty(&path)
     }
 
     /// Removes the checkpoints of a finished cell.
     pub fn clear_scratch(&self, key: &Digest) -> Result<()> {
         let path = self.home.join("scratch").join(key.hex());
+        if is_empty(&path) {
+            let kept = self.new_path()?;
+            std::fs::rename(&path, &kept).map_err(Error::io(&path))?;
+            self.session.keep_empty(kept);
+            return Ok(());
+        }
         match std::fs::remove_dir_all(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::Io { path, source: e }),
             _ => Ok(()),
@@ -109,6 +147,10 @@ impl Drop for Session {
             let _ = std::fs::remove_file(folder.with_extension("lock"));
         }
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Removes what dead processes left. Failing to is harmless, so errors are passed over.

@@ -27,8 +27,9 @@ fn pipeline(root: &Path) -> Pipeline {
 fn child() {
     let Ok(folder) = std::env::var(STORE) else { return };
     let folder = Path::new(&folder);
-    let bench = Bench { store: Store::open(folder.join("store")).unwrap() };
-    bench.run(&pipeline(&folder.join("data")));
+    let store = Store::open(folder.join("store")).unwrap();
+    let sources = SourceIndex::open(&store).unwrap().a_minute_later();
+    run(&pipeline(&folder.join("data")), &store, &sources, &options(), &Nobody).unwrap();
 }
 
 #[test]

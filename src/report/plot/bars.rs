@@ -49,7 +49,7 @@ fn panel(summary: &Summary, panel: &Panel) -> PanelSvg {
         }
         groups.push_str(&format!(
             "<text x=\"{}\" y=\"{}\">{}</text>",
-            number(left),
+            number(left + 4.0),
             number(y + 12.0),
             escape(&fit(&label(value), right - left))
         ));
@@ -69,14 +69,15 @@ fn panel(summary: &Summary, panel: &Panel) -> PanelSvg {
             if let Some((a, b)) = p.bar {
                 let (a, b) = (x.at(a).clamp(left, right), x.at(b).clamp(left, right));
                 let middle = y + BAR / 2.0;
-                groups.push_str(&format!(
-                    "<path class=\"over\" d=\"M{a} {m}H{b}M{a} {t}V{u}M{b} {t}V{u}\"/>",
+                let w = format!(
+                    "M{a} {m}H{b}M{a} {t}V{u}M{b} {t}V{u}",
                     a = number(a),
                     b = number(b),
                     m = number(middle),
                     t = number(middle - 3.0),
                     u = number(middle + 3.0)
-                ));
+                );
+                groups.push_str(&format!("<path class=\"halo\" d=\"{w}\"/><path class=\"over\" d=\"{w}\"/>",));
                 told.push_str(&format!(" ({:.4} to {:.4})", p.bar.map_or(0.0, |b| b.0), p.bar.map_or(0.0, |b| b.1)));
                 label_at = label_at.max(b);
             }

@@ -101,7 +101,7 @@ impl Plot {
         let mut y = 40.0;
         let mut x = 12.0;
         for (i, name) in self.legend.iter().enumerate() {
-            let need = 44.0 + text_width(name);
+            let need = 54.0 + 1.08 * text_width(name);
             if x + need > width && x > 12.0 {
                 x = 12.0;
                 y += 20.0;

@@ -79,7 +79,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .map(|k| (strsim::damerau_levenshtein(name, k), k))
-        .filter(|(d, k)| *d <= 1 + k.len().max(name.len()) / 4)
+        .filter(|(d, k)| *d <= 1 + k.len().max(name.len()) / 4 && *d < k.len().max(name.len()))
         .min_by_key(|(d, _)| *d)
         .map(|(_, k)| k)
 }
@@ -99,5 +99,6 @@ mod tests {
     fn nearest_finds_a_slip_and_refuses_a_stranger() {
         assert_eq!(nearest("epoch", ["epochs", "lr"]), Some("epochs"));
         assert_eq!(nearest("zebra", ["epochs", "lr"]), None);
+        assert_eq!(nearest("x", ["y"]), None);
     }
 }

@@ -1,1 +1,5 @@
-fn main(){}
+//! The `scaleshot` program. Everything is in the library, where tests reach it.
+
+fn main() -> std::process::ExitCode {
+    scaleshot::cli::main()
+}

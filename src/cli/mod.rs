@@ -1,1 +1,166 @@
-//! To be written.
+//! The command line: one file a command. What was typed is a command's `Arguments`; what it means is a
+//! [`session::Session`] and the options of the rooms below.
+//!
+//! Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 a node failed or the store is damaged,
+//! 2 the command or the pipeline is invalid, 130 interrupted. No command is computed here.
+
+mod doctor;
+mod graph;
+mod layout;
+mod ls;
+mod output;
+mod plan;
+mod run;
+mod schema;
+mod session;
+mod show;
+mod verify;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::output::{Colour, complain};
+use crate::{error::Error, pipeline::Diagnostics};
+
+/// Studies of how the scale of pre-training carries over to new image tasks.
+#[derive(Debug, Parser)]
+#[command(name = "scaleshot", version, propagate_version = true, disable_help_subcommand = true)]
+struct Typed {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compute what is not there yet
+    Run(run::Arguments),
+    /// Show what `run` would do, and why
+    Plan(plan::Arguments),
+    /// Explain one cell: its key, what it is made of, what changed
+    Why(why::Arguments),
+    /// Draw the nodes or cells of a pipeline
+    Graph(graph::Arguments),
+    /// List finished cells of a store
+    Ls(ls::Arguments),
+    /// Show a finished cell: record, notes, tables, log
+    Show(show::Arguments),
+    /// Read every file of a store and compare it with its digest
+    Verify(verify::Arguments),
+    /// Print the JSON Schema of pipelines, for editors
+    Schema(schema::Arguments),
+    /// Tell what this machine and this store can do
+    Doctor(doctor::Arguments),
+}
+
+/// Why a command ends without its result.
+pub enum Failure {
+    /// The pipeline file.
+    Pipeline(Diagnostics),
+    /// The words of the command: (message, hint).
+    Words(Vec<(String, Option<String>)>),
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Failure::Error(e)
+    }
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(d: Diagnostics) -> Self {
+        Failure::Pipeline(d)
+    }
+}
+
+impl Failure {
+    fn words(message: impl Into<String>, hint: Option<String>) -> Self {
+        Failure::Words(vec![(message.into(), hint)])
+    }
+
+    fn report(&self) -> ExitCode {
+        let colour = Colour::stderr();
+        match self {
+            Failure::Pipeline(d) => {
+                complain(&colour.diagnostics(&d.to_string()));
+                ExitCode::from(2)
+            }
+            Failure::Words(wrong) => {
+                for (message, hint) in wrong {
+                    complain(&colour.error(message, hint.as_deref()));
+                }
+                ExitCode::from(2)
+            }
+            Failure::Error(e) => {
+                complain(&colour.error(&e.to_string(), e.hint()));
+                ExitCode::from(if matches!(e, Error::Interrupted) { 130 } else { 1 })
+            }
+        }
+    }
+}
+
+pub type Outcome = Result<ExitCode, Failure>;
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let typed = match Typed::try_parse() {
+        Ok(typed) => typed,
+        Err(e) => {
+            // Help and versions are data; mistakes are messages. A closed pipe is neither.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let outcome = match &typed.command {
+        Command::Run(a) => run::run(a),
+        Command::Plan(a) => plan::run(a),
+        Command::Why(a) => why::run(a),
+        Command::Graph(a) => graph::run(a),
+        Command::Ls(a) => ls::run(a),
+        Command::Show(a) => show::run(a),
+        Command::Verify(a) => verify::run(a),
+        Command::Schema(a) => schema::run(a),
+        Command::Doctor(a) => doctor::run(a),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Typed::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_typed_is_read() {
+        let typed = Typed::try_parse_from([
+            "scaleshot",
+            "run",
+            "x.yaml",
+            "transfer[shots=5]",
+            "-p",
+            "lr=0.1",
+            "-p",
+            "a.b=[1, 2]",
+            "--store",
+            "s",
+            "--jobs",
+            "2",
+            "--keep-going",
+            "--json",
+        ]);
+        let Ok(Typed { command: Command::Run(run) }) = typed else { panic!("{typed:?}") };
+        assert_eq!(run.cells, ["transfer[shots=5]"]);
+        assert_eq!(run.pipeline.params, [("lr".to_string(), "0.1".to_string()), ("a.b".into(), "[1, 2]".into())]);
+        for wrong in [&["scaleshot", "run"][..], &["scaleshot", "run", "x", "-p", "lr"], &["scaleshot", "fly"]] {
+            assert_eq!(Typed::try_parse_from(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

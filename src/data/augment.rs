@@ -176,6 +176,16 @@ impl Augment {
         out
     }
 
+    /// What cannot work with images of this size.
+    pub fn fits(&self, view: &View, dims: ImageDims) -> Result<(), String> {
+        let Augment::Crop { resize_px } = self else { return Ok(()) };
+        let ((h, w), (height, width)) = (resized(dims, *resize_px as usize), view.size(dims));
+        if h < height || w < width {
+            return Err(format!("images resized to {h} x {w} are smaller than the view of {height} x {width}"));
+        }
+        Ok(())
+    }
+
     /// One random view of an image; `stream` is that of its (seed, epoch, example).
     pub fn geometry(&self, view: &View, dims: ImageDims, stream: &mut Stream) -> Geometry {
         let fixed = view.geometry(dims);
@@ -184,7 +194,7 @@ impl Augment {
             Augment::None => fixed,
             Augment::Flip => Geometry { mirrored: stream.chance(0.5), ..fixed },
             Augment::Crop { resize_px } => {
-                // A view larger than the resized image (checked where sizes are known) never reads outside.
+                // Even a view that does not fit (see `fits`) must not read outside.
                 let (h, w) = resized(dims, (*resize_px as usize).max(height.max(width)));
                 let mut axis = |length, resized: usize, count: usize| Axis {
                     start: 0,
@@ -294,6 +304,10 @@ mod tests {
         let view = View::Center { resize_px: 10, px: 20 };
         assert_eq!(view.check().len(), 1);
         assert_eq!(Augment::Crop { resize_px: 10 }.check(&View::Whole { px: 20 }).len(), 1);
+        let crop = Augment::Crop { resize_px: 50 };
+        assert!(crop.fits(&View::Stored, WIDE).is_ok());
+        let e = Augment::Crop { resize_px: 30 }.fits(&View::Stored, WIDE).unwrap_err();
+        assert_eq!(e, "images resized to 30 x 45 are smaller than the view of 40 x 60");
         let bad = Augment::RandomResizedCrop(RandomResizedCrop { scale: [0.5, 0.2], ratio: [0.0, 1.0] });
         assert_eq!(bad.check(&view).len(), 2);
         let read: Augment = serde_json::from_str(r#"{"xray": {"rotate_degrees": 10}}"#).unwrap();

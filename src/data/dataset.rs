@@ -239,6 +239,20 @@ impl Dataset {
         Self::assemble(columns, task)
     }
 
+    /// The same rows with one class each out of `names`; drops the old label or class columns.
+    pub fn with_classes(&self, names: Vec<String>, class: Int32Array) -> Result<Self> {
+        let mut bare = self.without(|n| n.starts_with(LABEL) || n == "class")?;
+        bare.task = Task::Single(names);
+        bare.with_column("class", Arc::new(class))
+    }
+
+    /// The same dataset without the columns that `drop` names. Labels and classes are not for it to drop.
+    pub fn without(&self, drop: impl Fn(&str) -> bool) -> Result<Self> {
+        let schema = self.batch.schema();
+        let keep: Vec<usize> = (0..schema.fields().len()).filter(|&i| !drop(schema.field(i).name())).collect();
+        Ok(Dataset { batch: self.batch.project(&keep)?, task: self.task.clone() })
+    }
+
     /// All rows of all parts, which must have one task; columns that some lack are filled with nulls.
     pub fn concat(parts: &[Dataset]) -> Result<Self> {
         let first = parts.first().ok_or_else(|| Error::invalid("nothing to concatenate"))?;
@@ -293,9 +307,8 @@ impl Dataset {
         let file = std::fs::File::open(path).map_err(Error::io(path))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
         let schema = builder.schema().clone();
-        let keep: Vec<usize> = (0..schema.fields().len())
-            .filter(|&i| with_bytes || schema.field(i).name() != "bytes")
-            .collect();
+        let keep: Vec<usize> =
+            (0..schema.fields().len()).filter(|&i| with_bytes || schema.field(i).name() != "bytes").collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), keep.iter().copied());
         let reader = builder.with_projection(mask).with_batch_size(1 << 16).build()?;
         let projected = Arc::new(schema.project(&keep)?);

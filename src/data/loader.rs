@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::Array;
 use rayon::prelude::*;
 
 use super::{
     augment::{Augment, View},
+    image::ImageShards,
+    dataset::{Dataset, Task},
     sampling::{ImageDims, render},
 };
 use crate::{
@@ -22,6 +25,17 @@ pub trait PixelSource: Send + Sync {
     fn dims(&self) -> ImageDims;
     /// The bytes of one image: height · width · channels.
     fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]>;
+}
+
+impl PixelSource for ImageShards {
+    fn dims(&self) -> ImageDims {
+        let size = self.size();
+        ImageDims { height: size.height as usize, width: size.width as usize, channels: size.channels as usize }
+    }
+
+    fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]> {
+        self.get(shard, slot)
+    }
 }
 
 /// Images in memory, as one shard.
@@ -92,6 +106,27 @@ impl Labels {
         }
     }
 
+    /// The class or label columns of a dataset; null becomes -1.
+    pub fn of(dataset: &Dataset) -> Result<Self> {
+        match dataset.task() {
+            Task::Single(names) => {
+                let column = dataset.classes().ok_or_else(|| Error::invalid("the dataset has no class column"))?;
+                Ok(Labels::Class { classes: names.len(), y: column.iter().map(|c| c.unwrap_or(-1)).collect() })
+            }
+            Task::Multi(names) => {
+                let mut y = vec![-1; dataset.rows() * names.len()];
+                for (at, name) in names.iter().enumerate() {
+                    let column = dataset.label(name);
+                    let column = column.ok_or_else(|| Error::invalid(format!("the dataset has no label {name}")))?;
+                    for (row, value) in column.iter().enumerate() {
+                        y[row * names.len() + at] = value.unwrap_or(-1);
+                    }
+                }
+                Ok(Labels::Multi { labels: names.len(), y })
+            }
+        }
+    }
+
     /// These rows in this order; a row that is not there is an error.
     pub fn take(&self, rows: &[u32]) -> Result<Self> {
         let n = self.len();
@@ -157,6 +192,16 @@ impl Examples {
             return Err(Error::invalid(format!("{} labels for {} images", labels.len(), places.len())));
         }
         Ok(Examples { source, places, labels })
+    }
+
+    /// The rows of a dataset that has `shard` and `slot` columns, over its images. Null labels are unknown.
+    pub fn of(source: Arc<dyn PixelSource>, dataset: &Dataset) -> Result<Self> {
+        let column = |name: &str| {
+            let found = dataset.integers(name).filter(|c| c.null_count() == 0);
+            found.ok_or_else(|| Error::invalid(format!("the dataset has no {name} for each of its images")))
+        };
+        let places = column("shard")?.values().iter().copied().zip(column("slot")?.values().iter().copied()).collect();
+        Self::new(source, places, Labels::of(dataset)?)
     }
 
     pub fn len(&self) -> usize {
@@ -299,6 +344,29 @@ mod tests {
         for ((a, b), m) in a.iter().zip(&b).zip(&m) {
             assert_eq!(*m, 0.75 * a + 0.25 * b);
         }
+    }
+
+    #[test]
+    fn a_dataset_keeps_its_unknowns_and_places() {
+        use arrow::array::UInt32Array;
+
+        use crate::data::dataset::Columns;
+        let columns = Columns {
+            image: ["a", "b", "c"].map(String::from).to_vec(),
+            dataset: "toy".into(),
+            labels: vec![("x".into(), vec![Some(1), None, Some(0)]), ("y".into(), vec![None, Some(1), Some(1)])],
+            ..Default::default()
+        };
+        let bare = columns.build().unwrap();
+        let place = |values: Vec<u32>| Arc::new(UInt32Array::from(values));
+        let placed = bare.with_column("shard", place(vec![0; 3])).unwrap();
+        let placed = placed.with_column("slot", place(vec![4, 2, 5])).unwrap();
+        let source = six().source;
+        let examples = Examples::of(source.clone(), &placed).unwrap();
+        assert_eq!(examples.labels(), &Labels::Multi { labels: 2, y: vec![1, -1, -1, 1, 0, 1] });
+        assert_eq!(examples.bytes(1).unwrap()[0], 12 * 7);
+        let e = Examples::of(source, &bare).err().unwrap().to_string();
+        assert!(e.contains("no shard"), "{e}");
     }
 
     #[test]

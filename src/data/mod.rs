@@ -2,8 +2,15 @@
 
 pub mod augment;
 pub mod dataset;
+pub mod fewshot;
+pub mod format;
 pub mod fractal;
 pub mod image;
+pub mod labels;
+pub mod leakage;
 pub mod loader;
+pub mod merge;
 pub mod phantom;
 pub mod sampling;
+pub mod split;
+pub mod subset;

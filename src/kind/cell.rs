@@ -9,34 +9,49 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::store::record::Note;
+
 use crate::{
     error::{Error, Result},
     progress::{Cancel, Progress},
     store::{
         Store,
         artifact::{Artifact, ArtifactType, FileRef},
+        record::Outputs,
         source::SourceIndex,
     },
+    train::Session,
 };
 
 /// An artifact that another cell made, as this cell sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Input {
     /// The node that made it, for table names in reports. Not part of the key unless a kind writes it out.
     pub node: String,
+    /// Which of the node's outputs it is.
+    pub output: String,
+    /// The kind of the node.
+    pub kind: String,
     /// Axis values of the cell that made it, outermost first.
     pub axes: Vec<(String, Value)>,
     pub artifact: Artifact,
 }
 
-/// Something a reader of the record should know: rows skipped, a head replaced, patients shared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Note {
-    /// A short stable word: `skipped_rows`, `shared_patients`, `undefined_metric`.
-    pub what: String,
-    pub count: u64,
-    pub detail: String,
+impl Input {
+    /// What pipeline files call it: the node, and the output where that is not what a bare node name means.
+    pub fn name(&self) -> String {
+        match self.output.as_str() {
+            "metrics" | "table" => self.node.clone(),
+            output => format!("{}.{output}", self.node),
+        }
+    }
 }
+
+/// Seconds between two checkpoints of a training.
+const CHECKPOINT_EVERY_S: u64 = 60;
+
+/// The file of an artifact that holds what its cell wrote down; absent where there was nothing.
+pub const NOTES: &str = "notes.json";
 
 /// The world of one running cell.
 pub struct Cell<'a> {
@@ -50,7 +65,7 @@ pub struct Cell<'a> {
     pub scratch: &'a Path,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
-    outputs: Mutex<BTreeMap<String, Artifact>>,
+    outputs: Mutex<Outputs>,
     notes: Mutex<Vec<Note>>,
 }
 
@@ -100,6 +115,8 @@ impl<'a> Cell<'a> {
     }
 
     /// Publishes files of the work folder as one output: (name in the artifact, path).
+    ///
+    /// The files are moved into the store; read them again through [`Cell::file`] or [`Store::local`].
     pub fn publish(&self, output: &str, kind: ArtifactType, files: &[(String, PathBuf)]) -> Result<()> {
         let refs = files
             .iter()
@@ -123,9 +140,30 @@ impl<'a> Cell<'a> {
         self.notes.lock().unwrap_or_else(|e| e.into_inner()).push(note);
     }
 
-    /// Outputs and notes, once the kind has returned.
-    pub fn finish(self) -> (BTreeMap<String, Artifact>, Vec<Note>) {
-        let outputs = self.outputs.into_inner().unwrap_or_else(|e| e.into_inner());
-        (outputs, self.notes.into_inner().unwrap_or_else(|e| e.into_inner()))
+    /// The surroundings of a training or an inference in this cell.
+    pub fn session(&self) -> Session<'_> {
+        Session {
+            progress: self.progress,
+            cancel: self.cancel,
+            checkpoint: Some(self.scratch),
+            checkpoint_every_s: CHECKPOINT_EVERY_S,
+        }
+    }
+
+    /// Outputs and notes, once the kind has returned. Notes travel in every output too, so that a report that is
+    /// made of the artifacts can tell them.
+    pub fn finish(self) -> Result<(Outputs, Vec<Note>)> {
+        let mut outputs = self.outputs.into_inner().unwrap_or_else(|e| e.into_inner());
+        let notes = self.notes.into_inner().unwrap_or_else(|e| e.into_inner());
+        if !notes.is_empty() {
+            let (digest, bytes) = self.store.put_bytes(&serde_json::to_vec_pretty(&notes)?)?;
+            for artifact in outputs.values_mut() {
+                let mut files = std::mem::take(&mut artifact.files);
+                files.retain(|f| f.name != NOTES);
+                files.push(FileRef { name: NOTES.into(), digest, bytes });
+                *artifact = Artifact::new(artifact.kind, files);
+            }
+        }
+        Ok((outputs, notes))
     }
 }

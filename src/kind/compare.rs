@@ -70,7 +70,7 @@ impl Kind for Compare {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::cells("metrics", &[ArtifactType::Table]).prefer("metrics")]
+        const { &[InputSpec::cells("metrics", &[ArtifactType::Table]).prefer("metrics")] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

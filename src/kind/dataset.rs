@@ -40,7 +40,7 @@ impl Kind for Dataset {
     }
 
     fn check(params: &Format) -> Vec<(String, String)> {
-        params.check()
+        params.generator().map_or_else(Vec::new, |g| g.problems())
     }
 
     fn resources(params: &Format) -> Resources {
@@ -57,7 +57,7 @@ impl Kind for Dataset {
                 table.with_column("digest", digest_column(&digests))?
             }
             Some(generator) => {
-                let native = generator.write(&cell.work.join("tree"))?;
+                let native = generator.generate(&cell.work.join("tree"), cell.progress, cell.cancel)?;
                 let table = native.read(&mut skipped)?;
                 let bytes = (0..table.rows())
                     .into_par_iter()

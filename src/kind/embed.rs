@@ -14,7 +14,7 @@ use crate::{
     data::{augment::View, dataset::Dataset},
     error::{Error, Result},
     store::artifact::ArtifactType,
-    train::{self, Session},
+    train,
 };
 
 pub struct Embed;
@@ -47,10 +47,10 @@ impl Kind for Embed {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[
+        const { &[
             InputSpec::one("model", &[ArtifactType::Model]),
             InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ]
+        ] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -64,7 +64,7 @@ impl Kind for Embed {
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let trained::Trained { model, card, .. } = trained::read(cell, cell.one("model")?)?;
         let pictures = Pictures::open(cell, cell.one("data")?, params.image_px)?;
-        let session = Session::of(cell.progress, cell.cancel, cell.scratch);
+        let session = cell.session();
         let view = params.view.unwrap_or(card.view);
         let examples = pictures.examples(&pictures.data)?;
         let values = train::embed(&model, &examples, &view, TEST_BATCH, &session)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Cell, InputSpec, Kind,
     examples::{self, Pictures},
-    leak::{self, Leakage},
+    leak,
     measure::{self, Scale},
     trained,
     transfer::TEST_BATCH,
@@ -15,10 +15,11 @@ use crate::{
     data::{
         augment::View,
         dataset::{Dataset, Task},
+        leakage::Leakage,
     },
     error::{Error, Result},
     store::artifact::ArtifactType,
-    train::{self, Session},
+    train,
 };
 
 pub struct Evaluate;
@@ -56,10 +57,10 @@ impl Kind for Evaluate {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[
+        const { &[
             InputSpec::one("model", &[ArtifactType::Model]),
             InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ]
+        ] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -74,10 +75,10 @@ impl Kind for Evaluate {
             Some(split) => pictures.split(&input.node, split)?,
             None => pictures.data.clone(),
         };
-        leak::check(cell, params.leakage, "training and the evaluated rows", &seen, &rows)?;
+        leak::check(cell, params.leakage, ("training", &seen), (&input.node, &rows))?;
         let (rows, outputs) = shared_outputs(&rows, &card.task(), &input.node)?;
         let rows = examples::keep_known(cell, rows, &input.node)?;
-        let session = Session::of(cell.progress, cell.cancel, cell.scratch);
+        let session = cell.session();
         let view = params.view.unwrap_or(card.view);
         let all = train::predict(&model, &pictures.examples(&rows)?, &view, TEST_BATCH, &session)?;
         let logits: Vec<f32> =

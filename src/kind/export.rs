@@ -42,7 +42,7 @@ impl Kind for Export {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::one("from", ANY)]
+        const { &[InputSpec::one("from", ANY)] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

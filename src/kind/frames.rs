@@ -20,14 +20,15 @@ pub fn read(cell: &Cell, input: &Input) -> Result<Frame> {
     frame::read_parquet(&cell.file(input, TABLE)?)
 }
 
-/// The tables of a field, those of one node as one frame with the cells' axes as first columns.
+/// The tables of a field, those of one node's output as one frame with the cells' axes as first columns.
 pub fn by_node(cell: &Cell, field: &str) -> Result<Vec<(String, Frame)>> {
     let mut parts: Vec<(String, Vec<Frame>)> = Vec::new();
     for input in cell.many(field) {
         let part = frame::with_axes(&read(cell, input)?, &input.axes)?;
-        match parts.iter_mut().find(|(node, _)| *node == input.node) {
+        let name = input.name();
+        match parts.iter_mut().find(|(known, _)| *known == name) {
             Some((_, frames)) => frames.push(part),
-            None => parts.push((input.node.clone(), vec![part])),
+            None => parts.push((name, vec![part])),
         }
     }
     parts.into_iter().map(|(node, frames)| Ok((node, frame::concat(&frames)?))).collect()
@@ -60,7 +61,7 @@ pub fn curve(points: &[CurvePoint]) -> Result<Frame> {
             ("step", Value::from(p.step)),
             ("epoch", Value::from(p.epoch)),
             ("lr", Value::from(p.lr)),
-            ("loss", number(p.loss)),
+            ("loss", Value::from(p.loss)),
             ("valid_loss", number(p.valid_loss)),
             ("valid_accuracy", number(p.valid_accuracy)),
         ]);

@@ -6,7 +6,7 @@ use arrow::array::{Array, UInt32Array};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Arity, Cell, InputSpec, Kind, Resources, pixels::Opener, rows};
+use super::{Cell, InputSpec, Kind, Resources, pixels::Opener, rows};
 use crate::{
     data::{
         dataset::Dataset,
@@ -71,7 +71,7 @@ impl Kind for Images {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::one("data", &[ArtifactType::Dataset])]
+        const { &[InputSpec::one("data", &[ArtifactType::Dataset])] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

@@ -1,54 +1,47 @@
-//! Whether test images were trained on: patients and image contents that two sides share.
+//! Leakage as cells meet it: what a test set shares with what was trained on, judged and written down.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use arrow::array::Array;
 
-use super::{
-    Cell,
-    trained::{Seen, content},
-};
+use super::{Cell, trained::content};
 use crate::{
-    data::dataset::Dataset,
-    error::{Error, Result},
+    data::{
+        dataset::Dataset,
+        leakage::{self, Leakage, Overlap},
+    },
+    error::Result,
 };
 
-/// What a test set that shares patients or images with training does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Leakage {
-    /// Ends the cell with an error.
-    #[default]
-    Deny,
-    /// Counts it in the record and the report, and goes on.
-    Report,
-    /// Does not look.
-    Allow,
+/// Compares the rows that are tested with those that were learned from; names are for people.
+pub fn check(cell: &Cell, policy: Leakage, learned: (&str, &Dataset), tested: (&str, &Dataset)) -> Result<()> {
+    judge(cell, policy, &[leakage::between(learned, tested)])
 }
 
-/// Compares `test` with what was trained on; `what` names the two sides for people.
-pub fn check(cell: &Cell, policy: Leakage, what: &str, seen: &Seen, test: &Dataset) -> Result<()> {
-    if policy == Leakage::Allow {
-        return Ok(());
+/// Compares the splits of one dataset.
+pub fn within(cell: &Cell, policy: Leakage, rows: &Dataset) -> Result<()> {
+    judge(cell, policy, &leakage::across_splits(rows)?)
+}
+
+fn judge(cell: &Cell, policy: Leakage, overlaps: &[Overlap]) -> Result<()> {
+    for sentence in leakage::judge(policy, overlaps)? {
+        cell.note("leakage", overlaps.iter().map(|o| o.patients + o.images).sum(), sentence);
     }
-    let patients: BTreeSet<&str> = test
-        .text("patient")
-        .into_iter()
-        .flat_map(|p| p.iter().flatten())
-        .filter(|p| seen.patients.contains(*p))
-        .collect();
-    let images = content(test).into_iter().flatten().filter(|d| seen.digests.contains(d)).count();
-    if patients.is_empty() && images == 0 {
-        return Ok(());
-    }
-    let example = patients.first().map_or(String::new(), |p| format!(", for one {p}"));
-    let found = format!("{} patients and {images} images are on both sides of {what}{example}", patients.len());
-    if policy == Leakage::Deny {
-        return Err(Error::invalid(format!("leakage: {found}"))
-            .with_hint("split by patient, leave the shared rows out (merge: without), or say leakage: report"));
-    }
-    cell.note("shared_patients", patients.len() as u64, found.clone());
-    cell.note("shared_images", images as u64, found);
     Ok(())
+}
+
+/// The rows whose patient and image are not in `others`.
+pub fn without(rows: &Dataset, others: &Dataset) -> Result<Dataset> {
+    let patients: HashSet<&str> = others.text("patient").into_iter().flat_map(|p| p.iter().flatten()).collect();
+    let images: HashSet<Vec<u8>> = content(others).into_iter().flatten().collect();
+    let own_patients = rows.text("patient");
+    let own_images = content(rows);
+    let keep: Vec<u32> = (0..rows.rows())
+        .filter(|&i| {
+            let patient = own_patients.filter(|p| p.is_valid(i)).map(|p| p.value(i));
+            !patient.is_some_and(|p| patients.contains(p)) && !own_images[i].as_ref().is_some_and(|d| images.contains(d))
+        })
+        .map(|i| i as u32)
+        .collect();
+    if keep.len() == rows.rows() { Ok(rows.clone()) } else { rows.take(&keep) }
 }

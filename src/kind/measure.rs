@@ -1,7 +1,7 @@
 //! From scores to the two frames that every evaluation leaves: metrics, and predictions to recompute them from.
 
 use arrow::array::Array;
-use polars::prelude::{Column, NamedFrom};
+use polars::prelude::Column;
 
 use super::{Cell, examples, frames};
 use crate::{
@@ -58,7 +58,7 @@ pub fn publish(cell: &Cell, rows: &Dataset, scores: Vec<f32>, scale: Scale, fact
 }
 
 /// The image's path, with its number where the file holds many.
-fn image_names(rows: &Dataset) -> Result<Vec<String>> {
+pub fn image_names(rows: &Dataset) -> Result<Vec<String>> {
     let records = rows.integers("record");
     let name = |(i, path): (usize, Option<&str>)| match records.filter(|r| r.is_valid(i)) {
         Some(r) => format!("{}#{}", path.unwrap_or_default(), r.value(i)),

@@ -5,6 +5,28 @@
 //! the [`Cell`] it is given.
 
 mod cell;
+mod compare;
+mod dataset;
+mod embed;
+mod evaluate;
+mod examples;
+mod export;
+mod frames;
+mod images;
+mod leak;
+mod measure;
+mod merge;
+mod pixels;
+mod pretrain;
+mod probe;
+mod query;
+mod report;
+mod rows;
+mod shots;
+mod subset;
+mod table;
+mod trained;
+mod transfer;
 
 pub use cell::{Cell, Input, Note};
 
@@ -28,6 +50,8 @@ pub enum Arity {
     Optional,
     /// One node name or a list of them; every cell of each, with its axes as columns.
     Cells,
+    /// The same, but the field may be left out.
+    MaybeCells,
 }
 
 /// A parameter field that names nodes.
@@ -55,6 +79,10 @@ impl InputSpec {
 
     pub const fn cells(field: &'static str, accepts: &'static [ArtifactType]) -> Self {
         InputSpec { arity: Arity::Cells, ..Self::one(field, accepts) }
+    }
+
+    pub const fn maybe_cells(field: &'static str, accepts: &'static [ArtifactType]) -> Self {
+        InputSpec { arity: Arity::MaybeCells, ..Self::one(field, accepts) }
     }
 
     pub const fn prefer(self, output: &'static str) -> Self {
@@ -103,7 +131,7 @@ pub trait Kind: Send + Sync + 'static {
     type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync;
 
     fn inputs() -> &'static [InputSpec] {
-        &[]
+        const { &[] }
     }
     /// Output names and types; the first of an accepted type is what a bare node name means.
     fn outputs() -> &'static [(&'static str, ArtifactType)];
@@ -197,7 +225,22 @@ impl<K: Kind> AnyKind for Erased<K> {
 }
 
 /// The registry: one line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &Erased::<dataset::Dataset>::NEW,
+    &Erased::<merge::Merge>::NEW,
+    &Erased::<images::Images>::NEW,
+    &Erased::<subset::Subset>::NEW,
+    &Erased::<pretrain::Pretrain>::NEW,
+    &Erased::<transfer::Transfer>::NEW,
+    &Erased::<embed::Embed>::NEW,
+    &Erased::<probe::Probe>::NEW,
+    &Erased::<evaluate::Evaluate>::NEW,
+    &Erased::<compare::Compare>::NEW,
+    &Erased::<table::Table>::NEW,
+    &Erased::<query::Query>::NEW,
+    &Erased::<report::Report>::NEW,
+    &Erased::<export::Export>::NEW,
+];
 
 pub fn find(name: &str) -> Option<&'static dyn AnyKind> {
     KINDS.iter().copied().find(|k| k.name() == name)

@@ -4,16 +4,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Arity, Cell, InputSpec, Kind, Resources,
+    Cell, InputSpec, Kind, Resources,
     examples::{self, Pictures},
     frames,
-    trained::{self, Card, Seen},
+    trained::{self, Card},
 };
 use crate::{
+    data::dataset::Dataset,
     error::Result,
     model::{Bit, BitConfig},
     store::artifact::ArtifactType,
-    train::{self, FitSpec, Session},
+    train::{self, FitSpec},
 };
 
 pub struct Pretrain;
@@ -41,7 +42,7 @@ impl Kind for Pretrain {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset])]
+        const { &[InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset])] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -72,18 +73,16 @@ impl Kind for Pretrain {
             &pictures.examples(&train)?,
             valid.as_ref(),
             &params.fit,
-            &Session::of(cell.progress, cell.cancel, cell.scratch),
+            &cell.session(),
         )?;
-        let mut seen = Seen::default();
-        seen.add(&train);
         let card = Card::new(&params.model, train.task(), params.fit.view, trained::dataset_names(&train));
-        trained::publish(cell, "model", &model, &card, &seen)?;
+        trained::publish(cell, "model", &model, &card, &trained::seen(&train)?)?;
         frames::publish(cell, "curve", &frames::curve(&fit.curve)?)
     }
 }
 
 /// Rows to train on and to validate on: by the split column, or all of them.
-fn training_rows(pictures: &Pictures) -> Result<(crate::data::dataset::Dataset, Option<crate::data::dataset::Dataset>)> {
+fn training_rows(pictures: &Pictures) -> Result<(Dataset, Option<Dataset>)> {
     if pictures.data.text("split").is_none() {
         return Ok((pictures.data.clone(), None));
     }

@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::{
     Cell, InputSpec, Kind, embed,
     examples::{self, keep_known},
-    leak::{self, Leakage},
+    leak,
     measure::{self, Scale},
-    shots::{Draw, Shots},
-    trained::Seen,
+    shots::Shots,
 };
 use crate::{
-    data::loader::Labels,
+    data::{fewshot::Draw, leakage::Leakage, loader::Labels},
     error::{Error, Result},
-    eval::probe::{Knn, Logistic, Ridge, ridge::PUBLISHED_L2},
+    eval::probe::{
+        knn::Knn,
+        logistic::Logistic,
+        ridge::{PUBLISHED_L2, Ridge},
+    },
     store::artifact::ArtifactType,
 };
 
@@ -36,7 +39,7 @@ pub struct Params {
     pub draw: Draw,
     /// Seed of the draw.
     #[serde(default)]
-    pub seed: u64,
+    pub seed: u32,
     /// What patients and images on both sides of train and test do.
     #[serde(default)]
     pub leakage: Leakage,
@@ -74,7 +77,7 @@ impl Kind for Probe {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::one("features", &[ArtifactType::Features])]
+        const { &[InputSpec::one("features", &[ArtifactType::Features])] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -110,9 +113,7 @@ impl Kind for Probe {
             keep_known(cell, rows, &node)
         };
         let (train, test) = (side("train")?, side("test")?);
-        let mut here = Seen::default();
-        here.add(&train);
-        leak::check(cell, params.leakage, "the target's train and test sets", &here, &test)?;
+        leak::check(cell, params.leakage, ("train", &train), ("test", &test))?;
         let train = train.take(&params.shots.draw(&train, params.draw, params.seed, &node)?)?;
         let (x, held_out) = (features.of(&train)?, features.of(&test)?);
         let (scores, scale) = fit(params.method, &x, features.width, &examples::labels(&train), &held_out)?;

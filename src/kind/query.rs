@@ -24,7 +24,7 @@ impl Kind for Query {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[InputSpec::cells("tables", &[ArtifactType::Table]).prefer("metrics").named()]
+        const { &[InputSpec::cells("tables", &[ArtifactType::Table]).prefer("metrics").named()] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

@@ -1,13 +1,12 @@
 //! How many examples of each class are learned from, and by which rule they are drawn.
 
-use arrow::array::Array;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     data::{
         dataset::{Dataset, Task},
-        fewshot,
+        fewshot::{self, Draw},
     },
     error::{Error, Result},
 };
@@ -33,17 +32,6 @@ impl Default for Shots {
     }
 }
 
-/// The two published few-shot draws.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Draw {
-    /// A shuffled pass over the images that keeps the last k seen of each class, as the study's loader does.
-    #[default]
-    Loader,
-    /// k of each class straight from the label list.
-    Labels,
-}
-
 impl Shots {
     pub fn check(self) -> Vec<(String, String)> {
         match self {
@@ -53,7 +41,7 @@ impl Shots {
     }
 
     /// Row numbers to train on. `node` names the data in errors.
-    pub fn draw(self, rows: &Dataset, rule: Draw, seed: u64, node: &str) -> Result<Vec<u32>> {
+    pub fn draw(self, rows: &Dataset, rule: Draw, seed: u32, node: &str) -> Result<Vec<u32>> {
         let Shots::Count(shots) = self else {
             return Ok((0..rows.rows() as u32).collect());
         };
@@ -61,19 +49,14 @@ impl Shots {
             return Err(Error::invalid(format!("{node} has several labels an image; shots need one class an image"))
                 .with_hint("use shots: full, or make one class of its labels"));
         };
-        let classes: Vec<usize> = column.values().iter().map(|&c| c as usize).collect();
+        let classes: Vec<i32> = column.iter().map(|c| c.unwrap_or(-1)).collect();
         for (class, name) in names.iter().enumerate() {
-            let have = classes.iter().filter(|&&c| c == class).count();
-            if have < shots as usize {
-                return Err(Error::invalid(format!(
-                    "{node}: class {name} has {have} training images, {shots} shots were asked for"
-                )));
+            let have = classes.iter().filter(|&&c| c == class as i32).count();
+            if have < shots as usize && rule == Draw::Loader {
+                let message = format!("{node}: class {name} has {have} training images, {shots} shots were asked for");
+                return Err(Error::invalid(message).with_hint("draw: labels takes what there is"));
             }
         }
-        let drawn = match rule {
-            Draw::Loader => fewshot::loader(&classes, names.len(), shots as usize, seed),
-            Draw::Labels => fewshot::labels(&classes, names.len(), shots as usize, seed),
-        };
-        Ok(drawn.into_iter().map(|i| i as u32).collect())
+        fewshot::draw(rule, &classes, names.len(), shots as usize, seed)
     }
 }

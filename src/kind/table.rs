@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use polars::prelude::{Column, NamedFrom};
+use polars::prelude::Column;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

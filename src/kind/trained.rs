@@ -8,9 +8,9 @@
 //!
 //! `seen.parquet` is what lets a later cell prove that its test images were never trained on.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use arrow::array::{Array, ArrayRef, BinaryArray, StringArray};
+use arrow::array::Array;
 use serde::{Deserialize, Serialize};
 
 use super::{Cell, Input};
@@ -20,7 +20,10 @@ use crate::{
         dataset::{Columns, Dataset, Task},
     },
     error::{Error, Result},
-    model::{Bit, BitConfig, weights},
+    model::{
+        Bit, BitConfig,
+        weights::{self, NameStyle},
+    },
     store::artifact::ArtifactType,
 };
 
@@ -59,37 +62,19 @@ impl Card {
     }
 }
 
-/// Images that a model was trained on, by patient and by content.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
-    pub patients: BTreeSet<String>,
-    pub digests: BTreeSet<Vec<u8>>,
+/// What is kept of the images that a model was trained on: patient, file digest, and place in packed files.
+pub fn seen(rows: &Dataset) -> Result<Dataset> {
+    let mut seen = Columns { image: vec![String::new(); rows.rows()], ..Default::default() }.build()?;
+    for column in ["patient", "digest", "record"] {
+        if let Some(values) = rows.batch().column_by_name(column) {
+            seen = seen.with_column(column, values.clone())?;
+        }
+    }
+    Ok(seen)
 }
 
-impl Seen {
-    pub fn add(&mut self, rows: &Dataset) {
-        if let Some(patients) = rows.text("patient") {
-            self.patients.extend(patients.iter().flatten().map(str::to_string));
-        }
-        self.digests.extend(content(rows).into_iter().flatten());
-    }
-
-    fn write(&self, path: &std::path::Path) -> Result<()> {
-        let rows = self.patients.len() + self.digests.len();
-        let patients = self.patients.iter().map(Some).chain(self.digests.iter().map(|_| None));
-        let digests = self.patients.iter().map(|_| None).chain(self.digests.iter().map(|d| Some(d.as_slice())));
-        let table = Columns { image: vec![String::new(); rows], ..Default::default() }
-            .build()?
-            .with_column("patient", Arc::new(patients.collect::<StringArray>()) as ArrayRef)?
-            .with_column("digest", Arc::new(digests.collect::<BinaryArray>()) as ArrayRef)?;
-        table.write_parquet(path)
-    }
-
-    fn read(path: &std::path::Path) -> Result<Self> {
-        let mut seen = Seen::default();
-        seen.add(&Dataset::read_parquet(path, false)?);
-        Ok(seen)
-    }
+pub fn nothing_seen() -> Result<Dataset> {
+    Columns::default().build()
 }
 
 /// What makes each row's image itself: the digest of its file and, in packed files, its place there.
@@ -110,26 +95,26 @@ pub fn content(rows: &Dataset) -> Vec<Option<Vec<u8>>> {
 pub struct Trained {
     pub model: Bit,
     pub card: Card,
-    pub seen: Seen,
+    pub seen: Dataset,
 }
 
 pub fn read(cell: &Cell, input: &Input) -> Result<Trained> {
     let card_path = cell.file(input, CARD)?;
     let card: Card = serde_json::from_slice(&std::fs::read(&card_path).map_err(Error::io(&card_path))?)?;
     let mut model = Bit::new(BitConfig::parse(&card.architecture, card.outputs.len())?, 0);
-    weights::load(&mut model, &cell.file(input, WEIGHTS)?)?;
+    weights::read(&cell.file(input, WEIGHTS)?)?.load(&mut model)?;
     let seen = match input.artifact.file(SEEN) {
-        Some(_) => Seen::read(&cell.file(input, SEEN)?)?,
-        None => Seen::default(),
+        Some(_) => Dataset::read_parquet(&cell.file(input, SEEN)?, false)?,
+        None => nothing_seen()?,
     };
     Ok(Trained { model, card, seen })
 }
 
-pub fn publish(cell: &Cell, output: &str, model: &Bit, card: &Card, seen: &Seen) -> Result<()> {
+pub fn publish(cell: &Cell, output: &str, model: &Bit, card: &Card, seen: &Dataset) -> Result<()> {
     let at = |name: &str| -> PathBuf { cell.work.join(format!("{output}.{name}")) };
-    weights::save(model, &at(WEIGHTS))?;
+    weights::write(&at(WEIGHTS), model, NameStyle::Own)?;
     std::fs::write(at(CARD), serde_json::to_string_pretty(card)?).map_err(Error::io(at(CARD)))?;
-    seen.write(&at(SEEN))?;
+    seen.write_parquet(&at(SEEN))?;
     let files: Vec<_> = [WEIGHTS, CARD, SEEN].iter().map(|n| (n.to_string(), at(n))).collect();
     cell.publish(output, ArtifactType::Model, &files)
 }

@@ -7,17 +7,26 @@ use super::{
     Cell, InputSpec, Kind, Resources,
     examples::{self, Pictures},
     frames,
-    leak::{self, Leakage},
+    leak,
     measure::{self, Scale},
-    shots::{Draw, Shots},
-    trained::{self, Card, Seen},
+    shots::Shots,
+    trained::{self, Card},
 };
 use crate::{
-    data::augment::{Augment, View},
+    data::{
+        augment::{Augment, View},
+        dataset::Dataset,
+        fewshot::Draw,
+        leakage::Leakage,
+    },
     error::Result,
     model::{Bit, BitConfig},
     store::artifact::ArtifactType,
-    train::{self, FitSpec, Optimizer, Schedule, Session},
+    train::{
+        self, FitSpec,
+        schedule::Schedule,
+        spec::{ClassWeights, Optimizer},
+    },
 };
 
 pub struct Transfer;
@@ -40,7 +49,7 @@ pub struct Params {
     pub draw: Draw,
     /// Seed of the draw, the sampling order and the augmentation.
     #[serde(default)]
-    pub seed: u64,
+    pub seed: u32,
     /// Forget the weights and train the same architecture from scratch: the baseline.
     #[serde(default)]
     pub from_scratch: bool,
@@ -83,7 +92,7 @@ pub struct Params {
     pub label_smoothing: f64,
     /// Weights of classes in the loss.
     #[serde(default)]
-    pub class_weights: train::ClassWeights,
+    pub class_weights: ClassWeights,
     /// Draw examples so that all classes come equally often.
     #[serde(default)]
     pub oversample: bool,
@@ -119,7 +128,7 @@ impl Params {
             label_smoothing: self.label_smoothing,
             class_weights: self.class_weights,
             oversample: self.oversample,
-            seed: self.seed,
+            seed: self.seed.into(),
             ..FitSpec::sgd_agc(0.0, 1)
         }
     }
@@ -132,10 +141,10 @@ impl Kind for Transfer {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        &[
+        const { &[
             InputSpec::one("model", &[ArtifactType::Model]),
             InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ]
+        ] }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -163,21 +172,19 @@ impl Kind for Transfer {
         let pictures = Pictures::open(cell, input, params.image_px)?;
         let train = examples::keep_known(cell, pictures.split(&input.node, "train")?, &input.node)?;
         let test = examples::keep_known(cell, pictures.split(&input.node, "test")?, &input.node)?;
-        leak::check(cell, params.leakage, "pre-training and the target's test set", &seen, &test)?;
-        let mut here = Seen::default();
-        here.add(&train);
-        leak::check(cell, params.leakage, "the target's train and test sets", &here, &test)?;
+        leak::check(cell, params.leakage, ("pre-training", &seen), ("test", &test))?;
+        leak::check(cell, params.leakage, ("train", &train), ("test", &test))?;
 
         let train = train.take(&params.shots.draw(&train, params.draw, params.seed, &input.node)?)?;
         let outputs = train.task().names().len();
         if params.from_scratch {
-            model = Bit::new(BitConfig::parse(&card.architecture, outputs)?, params.seed);
-            seen = Seen::default();
+            model = Bit::new(BitConfig::parse(&card.architecture, outputs)?, params.seed.into());
+            seen = trained::nothing_seen()?;
         } else {
-            model.replace_head(outputs, params.seed);
+            model.replace_head(outputs);
         }
         let spec = params.fit(card.view);
-        let session = Session::of(cell.progress, cell.cancel, cell.scratch);
+        let session = cell.session();
         let fit = train::fit(&mut model, &pictures.examples(&train)?, None, &spec, &session)?;
         let logits = train::predict(&model, &pictures.examples(&test)?, &spec.view, TEST_BATCH, &session)?;
 
@@ -187,7 +194,7 @@ impl Kind for Transfer {
         if !params.keep_model {
             return Ok(());
         }
-        seen.add(&train);
+        seen = Dataset::concat(&[seen, trained::seen(&train)?])?;
         let mut trained_on = if params.from_scratch { Vec::new() } else { card.trained_on };
         trained_on.extend(trained::dataset_names(&train));
         trained::publish(cell, "model", &model, &Card::new(&card.architecture, train.task(), spec.view, trained_on), &seen)

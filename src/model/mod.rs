@@ -3,6 +3,7 @@
 pub mod bit;
 mod body;
 pub mod config;
+pub mod weights;
 
 pub use bit::{Bit, Images};
 pub use body::Keep;

@@ -11,13 +11,16 @@ use super::Map;
 use super::kernel::{self, Kernel, Outer, Panel};
 use super::packing::{PANEL, Packed};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Products that are summed before the sum is added to the total.
 const CHAIN: usize = 512;
 /// Pixels whose inputs a panel's weights meet while they are in the cache.
 const ROWS: usize = 96;
+/// Products below which handing work to another thread costs more than it saves.
+const WORTH: usize = 1 << 19;
 /// Pixels that are summed at a time in a weight gradient.
-const PIXELS: usize = 128;
+const PIXELS: usize = 64;
 
 /// A square convolution without bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +36,18 @@ pub struct Conv {
 struct Phase {
     y: usize,
     x: usize,
-    taps: Vec<usize>,
+    taps: Vec<Tap>,
 }
 
+/// Pixel (y, x) of a phase reads at `(y * stride + self.y, x * stride + self.x)`.
+#[derive(Clone, Copy)]
+struct Tap {
+    index: usize,
+    y: isize,
+    x: isize,
+}
+
+/// A pixel that is written: where its image's inputs begin, and its place among those of its phase.
 #[derive(Clone, Copy)]
 struct Pixel {
     image: usize,
@@ -93,9 +105,13 @@ impl Conv {
         let out = self.output(map);
         assert_eq!((x.len(), y.len(), w.len()), (map.len(), out.len(), self.packing().len()), "bug: {self:?} {map:?}");
         let (taps, channels) = self.reads();
-        let phases = [Phase { y: 0, x: 0, taps: (0..taps).collect() }];
-        let gather = Gather { kernel, x, image: map.image(), channels, w, packing: self.packing(), out, step: 1 };
-        gather.run(&phases, residual, y, |tap, p| self.reach(map, tap, p.y, p.x));
+        let tap = |index: usize| {
+            let (y, x) = if self.merged() { (index, 0) } else { (index / self.kernel, index % self.kernel) };
+            Tap { index, y: y as isize - self.pad as isize, x: x as isize - self.pad as isize }
+        };
+        let phases = [Phase { y: 0, x: 0, taps: (0..taps).map(tap).collect() }];
+        let gather = Gather { kernel, x, map, stride: self.stride, channels, w, packing: self.packing(), out, step: 1 };
+        gather.run(&phases, residual, y);
     }
 
     /// `dx = dy * w transposed`, or added to what `dx` holds. `map` is the shape of x and dx; `wt`
@@ -104,21 +120,19 @@ impl Conv {
         let out = self.output(map);
         let packing = self.packing().transposed(self.taps());
         assert_eq!((dx.len(), dy.len(), wt.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
-        let (s, k, pad) = (self.stride, self.kernel, self.pad);
-        let phases: Vec<_> = (0..s * s)
-            .map(|q| {
-                let (y, x) = (q / s, q % s);
-                let hits = |phase: usize, t: usize| (phase + pad + s * k - t).is_multiple_of(s);
-                Phase { y, x, taps: (0..k * k).filter(|t| hits(y, t / k) && hits(x, t % k)).collect() }
-            })
-            .collect();
-        let reach = |tap: usize, p: Pixel| {
-            let (y, x) = ((p.y + pad).checked_sub(tap / k)? / s, (p.x + pad).checked_sub(tap % k)? / s);
-            (y < out.height && x < out.width).then(|| (y * out.width + x) * out.channels)
+        let (s, k, pad) = (self.stride as isize, self.kernel as isize, self.pad as isize);
+        // Input row y is tap a of output row (y + pad - a) / s, where that is whole.
+        let phase = |y: isize, x: isize| {
+            let taps = (0..k * k).filter_map(|t| {
+                let (a, b) = (y + pad - t / k, x + pad - t % k);
+                (a % s == 0 && b % s == 0).then(|| Tap { index: t as usize, y: a / s, x: b / s })
+            });
+            Phase { y: y as usize, x: x as usize, taps: taps.collect() }
         };
-        let gather =
-            Gather { kernel, x: dy, image: out.image(), channels: self.outputs, w: wt, packing, out: map, step: s };
-        gather.run(&phases, add.then_some(&[]), dx, reach);
+        let phases: Vec<_> = (0..s * s).map(|q| phase(q / s, q % s)).collect();
+        let (channels, step) = (self.outputs, self.stride);
+        let gather = Gather { kernel, x: dy, map: out, stride: 1, channels, w: wt, packing, out: map, step };
+        gather.run(&phases, add.then_some(&[]), dx);
     }
 
     /// `dw = sum over pixels of x dy`, packed as [`Conv::packing`] says. `map` is the shape of x.
@@ -127,85 +141,116 @@ impl Conv {
         let packing = self.packing();
         assert_eq!((x.len(), dy.len(), dw.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
         let (taps, channels) = self.reads();
-        // Whole images at a time, enough of them to fill a chunk of pixels.
-        let group = PIXELS.div_ceil(out.height * out.width).clamp(1, map.n);
-        let lists: Vec<Vec<(u32, u32)>> = (0..taps)
-            .into_par_iter()
-            .map(|tap| {
-                let mut list = Vec::with_capacity(group * out.height * out.width);
-                for image in 0..group {
-                    for y in 0..out.height {
-                        for x in 0..out.width {
-                            if let Some(from) = self.reach(map, tap, y, x) {
-                                let to = image * out.image() + (y * out.width + x) * out.channels;
-                                list.push(((image * map.image() + from) as u32, to as u32));
-                            }
-                        }
-                    }
-                }
-                list
-            })
-            .collect();
-        let tasks = weight_tasks(packing, taps, channels, dw);
-        tasks.into_par_iter().for_each_init(Vec::new, |copy, task| {
-            task.sums.fill(0.0);
+        let pixels = out.height * out.width;
+        // Whole images at a time, enough of them to fill chunks of pixels also where maps are small.
+        let group = (4 * PIXELS).div_ceil(pixels).clamp(1, map.n);
+        let lists: Vec<Vec<(u32, u32)>> = (0..taps).map(|tap| self.list(map, tap, group)).collect();
+        let worth = map.n * pixels * packing.len() / WORTH;
+        let wanted = (6 * rayon::current_num_threads()).min(worth).max(1);
+        let tasks = weight_tasks(packing, taps, channels, wanted, dw);
+        tasks.into_par_iter().for_each_init(Vec::new, |copy, mut task| {
+            task.sums.iter_mut().for_each(|sums| sums.fill(0.0));
             let (lane, width, stride) = (task.panel * PANEL, packing.width(task.panel), packing.pitch(task.panel));
-            // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
-            let spread = out.channels > PANEL;
-            let mut near = Vec::with_capacity(PIXELS);
             for first in (0..map.n).step_by(group) {
-                let images = group.min(map.n - first);
-                let (x, dy) = (&x[first * map.image()..], &dy[first * out.image() + lane..]);
-                let end = lists[task.tap].partition_point(|&(_, y)| (y as usize) < images * out.image());
-                for pixels in lists[task.tap][..end].chunks(PIXELS) {
-                    let mut job = Outer {
-                        // SAFETY (of the offset): `first channel` is within the tap's channels.
-                        x: x[task.channel..].as_ptr(),
-                        y: dy.as_ptr(),
-                        pixels,
-                        channels: task.channels,
-                        sums: task.sums.as_mut_ptr(),
-                        stride,
-                        width,
-                    };
-                    if spread {
+                let (x, dy) = (&x[first * map.image()..], &dy[first * out.image()..]);
+                let mut cursors = vec![0; task.sums.len()];
+                let end = group.min(map.n - first) * pixels;
+                for from in (0..end).step_by(PIXELS) {
+                    let to = end.min(from + PIXELS);
+                    // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
+                    let (mut y, mut step) = (dy.as_ptr().wrapping_add(lane), out.channels);
+                    if out.channels > PANEL {
                         copy.resize(PIXELS * stride, 0f32);
-                        near.clear();
-                        for (i, &(x, y)) in pixels.iter().enumerate() {
-                            copy[i * stride..][..width].copy_from_slice(&dy[y as usize..][..width]);
-                            near.push((x, (i * stride) as u32));
+                        for (copy, dy) in
+                            copy.chunks_exact_mut(stride).zip(dy[from * step..to * step].chunks_exact(step))
+                        {
+                            copy[..width].copy_from_slice(&dy[lane..lane + width]);
                         }
-                        job.y = copy.as_ptr();
-                        job.pixels = &near;
+                        (y, step) = (copy.as_ptr().wrapping_sub(from * stride), stride);
                     }
-                    // SAFETY: offsets come from `reach` within one group of whole images, whose
-                    // slices are checked above; `sums` is this task's own.
-                    unsafe { kernel::outer(kernel, &job) };
+                    for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(&mut cursors) {
+                        let list = &lists[tap][*cursor..];
+                        let count = list.iter().take(PIXELS).take_while(|&&(_, pixel)| (pixel as usize) < to).count();
+                        *cursor += count;
+                        let job = Outer {
+                            x: x[task.channel..].as_ptr(),
+                            y,
+                            pixels: &list[..count],
+                            step,
+                            channels: sums.len() / stride,
+                            sums: sums.as_mut_ptr(),
+                            stride,
+                            width,
+                        };
+                        // SAFETY: x offsets come from `reach` within one group of whole images; pixels
+                        // are in from..to, which y holds at `step` apart; `sums` is this task's own.
+                        unsafe { kernel::outer(kernel, &job) };
+                    }
                 }
             }
         });
     }
+
+    /// Where tap `tap` reads for each output pixel of `images` images, padding left out.
+    fn list(&self, map: Map, tap: usize, images: usize) -> Vec<(u32, u32)> {
+        let out = self.output(map);
+        let mut list = Vec::with_capacity(images * out.height * out.width);
+        let mut pixel = 0;
+        for image in 0..images {
+            for y in 0..out.height {
+                for x in 0..out.width {
+                    if let Some(from) = self.reach(map, tap, y, x) {
+                        list.push(((image * map.image() + from) as u32, pixel));
+                    }
+                    pixel += 1;
+                }
+            }
+        }
+        list
+    }
 }
 
-/// A block of the weight gradient that one task sums over all pixels.
+/// A block of the weight gradient that one task sums over all pixels: some channels of some taps.
 struct WeightTask<'a> {
     panel: usize,
+    /// The first tap.
     tap: usize,
+    /// The first channel.
     channel: usize,
-    channels: usize,
-    sums: &'a mut [f32],
+    /// One slice a tap.
+    sums: Vec<&'a mut [f32]>,
 }
 
-fn weight_tasks<'a>(packing: Packed, taps: usize, channels: usize, dw: &'a mut [f32]) -> Vec<WeightTask<'a>> {
-    // Enough blocks to keep many threads busy, none thinner than a tile.
-    let blocks = 32usize.div_ceil(packing.panels() * taps);
-    let block = channels.div_ceil(blocks).next_multiple_of(12).min(channels);
+/// Cuts the gradient into about `wanted` blocks. The cut does not show in the result: each value
+/// is summed by one task, over all pixels in their order.
+fn weight_tasks<'a>(
+    packing: Packed,
+    taps: usize,
+    channels: usize,
+    wanted: usize,
+    dw: &'a mut [f32],
+) -> Vec<WeightTask<'a>> {
+    let blocks = wanted.div_ceil(packing.panels()).min(channels.div_ceil(48));
+    let tap_groups = wanted.div_ceil(packing.panels() * blocks).min(taps);
+    let blocks = wanted.div_ceil(packing.panels() * tap_groups).min(channels.div_ceil(8)).max(blocks);
+    let block = channels.div_ceil(blocks);
+    let block = block.next_multiple_of(if block > 24 { 12 } else { 4 });
+    let group = taps.div_ceil(tap_groups);
     let mut tasks = Vec::new();
     for (panel, sums) in dw.chunks_mut(packing.step()).enumerate() {
         let stride = packing.pitch(panel);
-        for (tap, sums) in sums.chunks_mut(channels * stride).enumerate() {
-            for (i, sums) in sums.chunks_mut(block * stride).enumerate() {
-                tasks.push(WeightTask { panel, tap, channel: i * block, channels: sums.len() / stride, sums });
+        for (g, sums) in sums.chunks_mut(group * channels * stride).enumerate() {
+            let first = tasks.len();
+            tasks.extend((0..channels.div_ceil(block)).map(|i| WeightTask {
+                panel,
+                tap: g * group,
+                channel: i * block,
+                sums: Vec::with_capacity(group),
+            }));
+            for sums in sums.chunks_mut(channels * stride) {
+                for (i, sums) in sums.chunks_mut(block * stride).enumerate() {
+                    tasks[first + i].sums.push(sums);
+                }
             }
         }
     }
@@ -216,8 +261,10 @@ fn weight_tasks<'a>(packing: Packed, taps: usize, channels: usize, dw: &'a mut [
 struct Gather<'a> {
     kernel: Kernel,
     x: &'a [f32],
-    /// Values of one input image.
-    image: usize,
+    /// The shape of `x`.
+    map: Map,
+    /// Input pixels from one pixel of a phase to the next.
+    stride: usize,
     /// Values that one tap reads.
     channels: usize,
     w: &'a [f32],
@@ -229,18 +276,13 @@ struct Gather<'a> {
 
 impl Gather<'_> {
     /// Writes `out`. `base` is added: None for nothing, an empty slice for what `out` holds.
-    fn run(
-        &self,
-        phases: &[Phase],
-        base: Option<&[f32]>,
-        out: &mut [f32],
-        reach: impl Fn(usize, Pixel) -> Option<usize> + Sync,
-    ) {
+    fn run(&self, phases: &[Phase], base: Option<&[f32]>, out: &mut [f32]) {
         let pixels = self.out.n * self.out.height * self.out.width;
         let zeros = vec![0f32; self.channels];
         // Small chunks share the work evenly, large ones read the weights less often.
-        let even = pixels.div_ceil(8 * rayon::current_num_threads());
-        let chunk = even.next_multiple_of(ROWS / 2).clamp(ROWS / 2, 4 * ROWS) * self.step.min(2);
+        let even = pixels.div_ceil(8 * rayon::current_num_threads()).next_multiple_of(ROWS / 2).min(4 * ROWS);
+        let worth = WORTH.div_ceil(self.packing.rows * self.packing.lanes);
+        let chunk = even.max(worth) * self.step.min(2);
         let lanes = self.packing.lanes;
         out.par_chunks_mut(chunk * lanes).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
             let base = match base {
@@ -252,7 +294,7 @@ impl Gather<'_> {
                 self.pixels(i * chunk, out.len() / lanes, phase, scratch);
                 for first in (0..scratch.pixels.len()).step_by(ROWS) {
                     let rows = ROWS.min(scratch.pixels.len() - first);
-                    self.rows(phase, first, rows, base, out, scratch, &zeros, &reach);
+                    self.rows(phase, first..first + rows, base, out, scratch, &zeros);
                 }
             }
         });
@@ -263,38 +305,41 @@ impl Gather<'_> {
         scratch.pixels.clear();
         scratch.places.clear();
         let (h, w) = (self.out.height, self.out.width);
-        let mut at = Pixel { image: first / (h * w), y: first / w % h, x: first % w };
+        let image = self.map.image();
+        let (mut at, mut y, mut x) = (first / (h * w) * image, first / w % h, first % w);
         for i in 0..count {
-            if self.step == 1 || (at.y % self.step == phase.y && at.x % self.step == phase.x) {
-                scratch.pixels.push(at);
+            if self.step == 1 {
+                scratch.pixels.push(Pixel { image: at, y, x });
+                scratch.places.push((i * self.packing.lanes) as u32);
+            } else if y % self.step == phase.y && x % self.step == phase.x {
+                scratch.pixels.push(Pixel { image: at, y: y / self.step, x: x / self.step });
                 scratch.places.push((i * self.packing.lanes) as u32);
             }
-            at.x += 1;
-            if at.x == w {
-                at.x = 0;
-                at.y += 1;
-                if at.y == h {
-                    at.y = 0;
-                    at.image += 1;
+            x += 1;
+            if x == w {
+                x = 0;
+                y += 1;
+                if y == h {
+                    y = 0;
+                    at += image;
                 }
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// Writes the pixels of one phase that `range` of the scratch's list names.
     fn rows(
         &self,
         phase: &Phase,
-        first: usize,
-        rows: usize,
+        range: Range<usize>,
         base: *const f32,
         out: &mut [f32],
         scratch: &mut Scratch,
         zeros: &[f32],
-        reach: &impl Fn(usize, Pixel) -> Option<usize>,
     ) {
         let Scratch { pixels, places, inputs, weights } = scratch;
-        let (pixels, places) = (&pixels[first..first + rows], &places[first..first + rows]);
+        let rows = range.len();
+        let (pixels, places) = (&pixels[range.clone()], &places[range]);
         if phase.taps.is_empty() {
             if base.is_null() {
                 places.iter().for_each(|&p| out[p as usize..][..self.packing.lanes].fill(0.0));
@@ -302,10 +347,18 @@ impl Gather<'_> {
             return;
         }
         inputs.clear();
-        for &tap in &phase.taps {
-            inputs.extend(pixels.iter().map(|&pixel| match reach(tap, pixel) {
-                Some(from) => self.x[pixel.image * self.image + from..][..self.channels].as_ptr() as Pointer,
-                None => zeros.as_ptr() as Pointer,
+        let Map { height, width, channels: pitch, .. } = self.map;
+        let outside = zeros.as_ptr() as Pointer;
+        for tap in &phase.taps {
+            inputs.extend(pixels.iter().map(|pixel| {
+                let y = ((pixel.y * self.stride) as isize + tap.y) as usize;
+                let x = ((pixel.x * self.stride) as isize + tap.x) as usize;
+                if y < height && x < width {
+                    let from = pixel.image + (y * width + x) * pitch;
+                    self.x[from..from + self.channels].as_ptr() as Pointer
+                } else {
+                    outside
+                }
             }));
         }
         // Whole taps while their channels are few, parts of one tap where they are many.
@@ -324,7 +377,7 @@ impl Gather<'_> {
                     let taps = &phase.taps[t0..(t0 + group).min(phase.taps.len())];
                     weights.clear();
                     weights.extend(taps.iter().map(|tap| {
-                        let from = (tap * self.channels + c0) * stride;
+                        let from = (tap.index * self.channels + c0) * stride;
                         panel[from..from + channels * stride].as_ptr() as Pointer
                     }));
                     let job = Panel {

@@ -88,9 +88,19 @@ versions! {
 /// `a` and `b` of `y = max(0, a x + b)` for each channel of one image.
 fn line(channels: usize, moments: &[f32], weight: &[f32], bias: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let size = channels / groups(channels);
-    let a: Vec<f32> = (0..channels).map(|c| weight[c] * moments[c / size * 2 + 1]).collect();
-    let b = (0..channels).map(|c| bias[c] - moments[c / size * 2] * a[c]).collect();
+    let (mut a, mut b) = (vec![0f32; channels], vec![0f32; channels]);
+    for (g, moments) in moments.chunks_exact(2).enumerate() {
+        for c in g * size..(g + 1) * size {
+            a[c] = weight[c] * moments[1];
+            b[c] = bias[c] - moments[0] * a[c];
+        }
+    }
     (a, b)
+}
+
+/// Images that a task takes at least, so that it is worth handing to another thread.
+fn images_a_task(map: Map) -> usize {
+    (1usize << 14).div_ceil(map.image())
 }
 
 versions! {
@@ -168,6 +178,7 @@ pub fn moments(kernel: Kernel, x: &[f32], map: Map) -> Vec<f32> {
     moments
         .par_chunks_mut(groups(map.channels) * 2)
         .zip(x.par_chunks(map.image()))
+        .with_min_len(images_a_task(map))
         .for_each(|(moments, x)| image_moments(kernel, x, map.channels, moments));
     moments
 }
@@ -175,12 +186,11 @@ pub fn moments(kernel: Kernel, x: &[f32], map: Map) -> Vec<f32> {
 /// `y = relu(group_norm(x))`.
 pub fn forward(kernel: Kernel, x: &[f32], map: Map, moments: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
     let per = groups(map.channels) * 2;
-    y.par_chunks_mut(map.image()).zip(x.par_chunks(map.image())).zip(moments.par_chunks(per)).for_each(
-        |((y, x), moments)| {
-            let (a, b) = line(map.channels, moments, weight, bias);
-            image_forward(kernel, x, &a, &b, y);
-        },
-    );
+    let images = y.par_chunks_mut(map.image()).zip(x.par_chunks(map.image())).zip(moments.par_chunks(per));
+    images.with_min_len(images_a_task(map)).for_each(|((y, x), moments)| {
+        let (a, b) = line(map.channels, moments, weight, bias);
+        image_forward(kernel, x, &a, &b, y);
+    });
 }
 
 /// The two gradients that a norm's parameters receive.
@@ -211,6 +221,7 @@ pub fn backward(
     let parts: Vec<Vec<f64>> = dx
         .par_chunks_mut(image)
         .enumerate()
+        .with_min_len(images_a_task(map))
         .map(|(i, dx)| {
             let (x, dy) = (&x[i * image..][..image], &dy[i * image..][..image]);
             let moments = &moments[i * groups * 2..][..groups * 2];
@@ -236,10 +247,12 @@ pub fn backward(
             sums
         })
         .collect();
-    for c in 0..channels {
-        gradients.bias[c] += parts.iter().map(|p| p[c]).sum::<f64>() as f32;
-        gradients.weight[c] += parts.iter().map(|p| p[channels + c]).sum::<f64>() as f32;
+    let mut totals = vec![0f64; 2 * channels];
+    for part in &parts {
+        totals.iter_mut().zip(part).for_each(|(t, p)| *t += p);
     }
+    gradients.bias.iter_mut().zip(&totals[..channels]).for_each(|(g, &t)| *g += t as f32);
+    gradients.weight.iter_mut().zip(&totals[channels..]).for_each(|(g, &t)| *g += t as f32);
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ impl Packed {
     pub fn transpose(&self, packed: &[f32], taps: usize, out: &mut [f32]) {
         use rayon::prelude::*;
         let (inputs, other) = (self.rows / taps, self.transposed(taps));
-        out.par_chunks_mut(other.step()).enumerate().for_each(|(q, panel)| {
+        let worth = (1usize << 14).div_ceil(other.step());
+        out.par_chunks_mut(other.step()).enumerate().with_min_len(worth).for_each(|(q, panel)| {
             let (pitch, width) = (other.pitch(q), other.width(q));
             if width < pitch {
                 panel.fill(0.0);

@@ -108,10 +108,16 @@ versions! {
     }
 }
 
+/// Panels that a task takes at least, so that it is worth handing to another thread.
+fn panels_a_task(packing: Packed) -> usize {
+    (1usize << 14).div_ceil(packing.step())
+}
+
 /// Writes the standardised weights in the same packed order.
 pub fn forward(kernel: Kernel, packing: Packed, w: &[f32], hat: &mut [f32]) {
     let step = packing.step();
-    hat.par_chunks_mut(step).zip(w.par_chunks(step)).enumerate().for_each(|(p, (hat, w))| {
+    let parts = hat.par_chunks_mut(step).zip(w.par_chunks(step)).enumerate().with_min_len(panels_a_task(packing));
+    parts.for_each(|(p, (hat, w))| {
         standardise_panel(kernel, packing.pitch(p), w, packing.rows, hat);
     });
 }
@@ -120,7 +126,7 @@ pub fn forward(kernel: Kernel, packing: Packed, w: &[f32], hat: &mut [f32]) {
 pub fn backward(kernel: Kernel, packing: Packed, w: &[f32], dhat: &[f32], dw: &mut [f32]) {
     let step = packing.step();
     let parts = dw.par_chunks_mut(step).zip(dhat.par_chunks(step)).zip(w.par_chunks(step)).enumerate();
-    parts.for_each(|(p, ((dw, dhat), w))| {
+    parts.with_min_len(panels_a_task(packing)).for_each(|(p, ((dw, dhat), w))| {
         gradient_panel(kernel, packing.pitch(p), w, packing.rows, dhat, dw);
     });
 }

@@ -1,1 +1,190 @@
-//! To be written.
+//! Running a plan.
+//!
+//! ```text
+//! run ── plan ──> cells that run ──> graph (dagrs)   one node a cell: ready, skipped
+//!                                       │ ready
+//!                                    dispatch         slots: threads, memory; starts a thread a cell
+//!                                       │
+//!                                    attempt          judge again (early cut-off), lock, log
+//!                                       │
+//!                                    executor         own rayon pool, work and scratch folders, record
+//! ```
+//!
+//! Invariants: a cell runs once all its parents are current and never before; what `plan` calls fresh is not
+//! touched; compute never runs on an async worker; a cell that fails takes down only what needs it; whatever
+//! stops the run, the store is valid and the next run continues.
+
+mod attempt;
+mod dispatch;
+mod estimate;
+mod event;
+mod executor;
+mod graph;
+mod interrupt;
+mod meter;
+mod progress;
+mod slots;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, RwLock, mpsc},
+    time::Instant,
+};
+
+use self::{
+    attempt::Shared,
+    dispatch::{Dispatcher, Job, Message},
+    graph::Spec,
+    slots::Slots,
+};
+pub use self::{
+    event::{Event, Failure, Nobody, Observer, Skip, Summary, Todo, duration},
+    executor::{Executor, InProcess, Task, World, run_saved},
+    interrupt::stop_on_signals,
+    meter::{cores, machine},
+    progress::{Bars, JsonLines, Lines, observer},
+};
+use crate::{
+    error::{Error, Result},
+    pipeline::Pipeline,
+    plan::{PlanOptions, Planner, State},
+    progress::Cancel,
+    store::{Last, Store, source::SourceIndex},
+};
+
+/// What to run and with how much of the machine.
+pub struct RunOptions {
+    pub plan: PlanOptions,
+    /// Threads for all cells together, 0 for all that there are.
+    pub threads: usize,
+    /// Cells at one time, 0 for as many as fit.
+    pub jobs: usize,
+    /// Memory for all cells together, 0 for what is free.
+    pub memory_bytes: u64,
+    /// After a failure, run whatever does not need the failed cell; also run beside blocked cells.
+    pub keep_going: bool,
+    pub cancel: Cancel,
+    pub executor: Box<dyn Executor>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        RunOptions {
+            plan: PlanOptions::default(),
+            threads: 0,
+            jobs: 0,
+            memory_bytes: 0,
+            keep_going: false,
+            cancel: Cancel::default(),
+            executor: Box::new(InProcess),
+        }
+    }
+}
+
+/// Makes the cells that the options ask for current.
+///
+/// Without `keep_going` nothing runs where a cell is blocked: what is missing should be known before hours of
+/// computing, not after. Failures of cells are in the summary, not in the error.
+///
+/// # Errors
+/// The store or the pipeline itself cannot be used.
+pub fn run(
+    pipeline: &Pipeline,
+    store: &Store,
+    sources: &SourceIndex,
+    options: &RunOptions,
+    observer: &dyn Observer,
+) -> Result<Summary> {
+    let began = Instant::now();
+    let planner = Planner::new(pipeline, store, sources, &options.plan)?;
+    let plan = planner.plan()?;
+    let threads = if options.threads == 0 { meter::cores() } else { options.threads };
+    let mut summary = Summary {
+        cells: plan.cells.len(),
+        fresh: plan.count(State::Fresh),
+        blocked: plan.count(State::Blocked),
+        ..Summary::default()
+    };
+    let to_run = || plan.cells.iter().filter(|c| c.state == State::Run);
+    observer.event(&Event::Planned {
+        cells: summary.cells,
+        fresh: summary.fresh,
+        run: to_run().count(),
+        blocked: summary.blocked,
+        threads,
+        todo: to_run()
+            .map(|c| Todo { cell: c.cell.clone(), kind: c.kind.into(), expected_ms: c.expected_ms })
+            .collect(),
+    });
+    for cell in plan.cells.iter().filter(|c| c.state == State::Blocked) {
+        let reasons = cell.reasons.iter().map(ToString::to_string).collect();
+        observer.event(&Event::Blocked { cell: cell.cell.clone(), reasons });
+    }
+
+    // Fresh cells whose latest key was another one: gone back to old values, or computed by another pipeline.
+    let returned: BTreeMap<String, Last> = plan
+        .cells
+        .iter()
+        .filter_map(|c| Some((c, c.current.as_ref()?)))
+        .filter(|(c, current)| planner.last(&c.cell).is_none_or(|last| last != *current))
+        .map(|(c, current)| (c.cell.clone(), (**current).clone()))
+        .collect();
+
+    if summary.blocked > 0 && !options.keep_going {
+        summary.unfinished = to_run().count();
+        store.update_last(&pipeline.name, &returned)?;
+    } else if to_run().next().is_none() {
+        store.update_last(&pipeline.name, &returned)?;
+    } else {
+        let place: HashMap<usize, usize> = to_run().enumerate().map(|(place, c)| (c.index, place)).collect();
+        let mut jobs = Vec::with_capacity(place.len());
+        for planned in to_run() {
+            let cell = &pipeline.cells[planned.index];
+            let mut parents: Vec<usize> =
+                cell.inputs.values().flatten().filter_map(|input| place.get(&input.cell).copied()).collect();
+            parents.sort_unstable();
+            parents.dedup();
+            jobs.push(Job { planned, resources: cell.kind.resources(&cell.params)?, parents });
+        }
+        let specs: Vec<Spec> =
+            jobs.iter().map(|job| Spec { name: job.planned.cell.clone(), parents: job.parents.clone() }).collect();
+        let memory_bytes = if options.memory_bytes == 0 { meter::free_memory_bytes() } else { options.memory_bytes };
+        let slots = Slots::new(threads, memory_bytes, options.jobs);
+        let fresh = plan.cells.iter().filter_map(|c| Some((c.index, c.current.clone()?)));
+        let shared = Shared {
+            pipeline,
+            store,
+            sources,
+            planner: &planner,
+            executor: &*options.executor,
+            observer,
+            cancel: &options.cancel,
+            current: RwLock::new(fresh.collect()),
+            logs: Mutex::default(),
+        };
+        let _together = store.share()?;
+        let (tell, heard) = mpsc::channel();
+        let to_graph = tell.clone();
+        std::thread::scope(|scope| {
+            let body = || {
+                let drive = AssertUnwindSafe(|| graph::drive(&specs, to_graph.clone()));
+                let over = catch_unwind(drive).unwrap_or_else(|_| Err(Error::invalid("bug: the graph panicked")));
+                // Heard only where cells are left, which a graph that went well leaves none of.
+                let _ = to_graph.send(Message::GraphOver(over));
+            };
+            std::thread::Builder::new()
+                .name("graph".into())
+                .spawn_scoped(scope, body)
+                .map_err(|e| Error::invalid(format!("cannot start a thread: {e}")))?;
+            Dispatcher::new(scope, &shared, &jobs, options.keep_going, slots, tell).run(heard, &mut summary, returned)
+        })?;
+    }
+    summary.interrupted = options.cancel.requested() && !summary.complete();
+    summary.wall_ms = began.elapsed().as_millis() as u64;
+    observer.event(&Event::Finished(summary.clone()));
+    Ok(summary)
+}
+
+#[cfg(test)]
+mod tests;

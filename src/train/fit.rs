@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{
     Session,
-    checkpoint::{Checkpoint, Named, State},
+    checkpoint::{self, Checkpoint, Named, State},
     course::{Course, Feed},
     curve::{Best, CurvePoint},
     infer::each_batch,
@@ -138,6 +138,17 @@ fn check(model: &Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec
     }
     if train.is_empty() {
         return Err(Error::invalid("there are no training examples"));
+    }
+    spec.augment.fits(&spec.view, train.dims()).map_err(|e| Error::invalid(format!("augment: {e}")))?;
+    if let Some(valid) = valid
+        && spec.view.size(valid.dims()) != spec.view.size(train.dims())
+    {
+        return Err(Error::invalid(format!(
+            "training images are {:?}, validation images {:?}",
+            train.dims(),
+            valid.dims()
+        ))
+        .with_hint("give a view with a size"));
     }
     for (name, data) in [("training", Some(train)), ("validation", valid)] {
         let Some(data) = data else { continue };
@@ -261,13 +272,7 @@ impl Run {
 
     fn save(&self, model: &Bit, optimizer: &SgdAgc, session: &Session) -> Result<()> {
         let Some(folder) = session.checkpoint else { return Ok(()) };
-        let checkpoint = Checkpoint {
-            model: model.tensors()?,
-            optimizer: optimizer.state(model.parameters()),
-            best: self.best.clone(),
-            state: self.state.clone(),
-        };
-        checkpoint.save(folder)
+        checkpoint::save(folder, model, &optimizer.state(model.parameters()), &self.best, &self.state)
     }
 
     /// What is due after a step: validation, the best weights, a point of the curve.

@@ -61,7 +61,8 @@ pub struct Summary {
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
+    /// Whether such a set can be drawn.
+    pub fn check(&self) -> Result<()> {
         if !(8..=1024).contains(&self.size_px) {
             return Err(Error::invalid(format!("size_px is {}, fractals have 8 to 1024 px", self.size_px)));
         }

@@ -2,10 +2,11 @@
 //!
 //! A system is N affine maps `(x, y) -> (a x + b y + e, c x + d y + f)`, N from 2 to 8, all parameters
 //! uniform in [-1, 1], each map chosen with a probability proportional to |ad - bc| (Kataoka et al.,
-//! "Pre-training without natural images", ACCV 2020, section 3). Systems that diverge, or that fill less
-//! than a fifth of their bounding box, are drawn anew.
+//! "Pre-training without natural images", ACCV 2020, section 3). Systems that fill less than a fifth of
+//! their bounding box are drawn anew. Beyond the paper, maps that do not contract are drawn anew too: they
+//! throw single points far away, and the shape shrinks to a speck in the middle of its box.
 //!
-//! Only `+ - * /`, so that every host gets the same attractor.
+//! Only `+ - * /` and square roots, so that every host gets the same attractor.
 
 use crate::random::stream::Stream;
 
@@ -23,6 +24,17 @@ pub struct System {
     pub maps: Vec<Map>,
 }
 
+/// The first map of the stream whose larger singular value is below 1.
+fn contraction(stream: &mut Stream) -> Map {
+    loop {
+        let map @ [a, b, c, d, ..] = [(); 6].map(|()| stream.range(-1.0, 1.0));
+        let (squares, determinant) = (a * a + b * b + c * c + d * d, a * d - b * c);
+        if (squares + (squares * squares - 4.0 * determinant * determinant).max(0.0).sqrt()) / 2.0 < 1.0 {
+            return map;
+        }
+    }
+}
+
 /// The box around an orbit.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
@@ -36,7 +48,7 @@ impl System {
         let mut attempt = 0;
         loop {
             let mut stream = Stream::new(seed, "fractal category", attempt, u64::from(category));
-            let maps = (0..2 + stream.below(7)).map(|_| [(); 6].map(|()| stream.range(-1.0, 1.0))).collect();
+            let maps = (0..2 + stream.below(7)).map(|_| contraction(&mut stream)).collect();
             let system = System { maps };
             if system.filling_rate(&mut stream).is_some_and(|r| r >= FILLING_RATE) {
                 return system;

@@ -1,6 +1,6 @@
 //! From density to a picture: pose, exposure, noise, collimation and the side marker.
 //!
-//! The exposure is automatic: the mean grey level is drawn for each film before anything is rendered, so
+//! The exposure is automatic: the mean grey level of the body is drawn for each film before anything is rendered, so
 //! that it says nothing about the findings. Noise is drawn likewise and decides how well a file compresses.
 
 use super::shape::{grain, range, step};
@@ -37,7 +37,7 @@ impl Exposure {
             height,
             width,
             shift: [range(s, -0.05, 0.05), range(s, -0.05, 0.05)],
-            scale: range(s, 0.97, 1.12),
+            scale: range(s, 0.86, 1.02),
             tilt: range(s, -0.05, 0.05),
             mean: range(s, 0.42, 0.58),
             contrast: range(s, 1.5, 2.1),
@@ -64,27 +64,30 @@ impl Exposure {
                 film.push(d / (d + self.knee));
             }
         }
-        let mean = film.iter().sum::<f32>() / film.len() as f32;
+        // Metered on the body alone, as the surrounding air says nothing about it.
+        let body: Vec<bool> = film.iter().map(|v| *v > 0.05).collect();
+        let metered = |film: &[f32]| {
+            let (sum, count) =
+                film.iter().zip(&body).filter(|(_, b)| **b).fold((0.0, 0u32), |(s, n), (v, _)| (s + v, n + 1));
+            sum / count.max(1) as f32
+        };
+        let mean = metered(&film);
         for value in &mut film {
-            let v = self.mean + self.contrast * (*value - mean);
             // A film's shoulder and toe instead of hard clipping.
-            *value = step(-0.25, 1.25, v);
+            *value = step(-0.25, 1.25, self.mean + self.contrast * (*value - mean));
         }
-        self.expose_again(&mut film);
+        // Shoulder and toe move the mean: bring it back to the drawn one.
+        for _ in 0..3 {
+            let off = self.mean - metered(&film);
+            film.iter_mut().for_each(|v| *v = (*v + off).clamp(0.0, 1.0));
+        }
+        film.iter_mut().zip(&body).filter(|(_, b)| !**b).for_each(|(v, _)| *v *= 0.3);
         for (i, value) in film.iter_mut().enumerate() {
             let (row, column) = (i / width, i % width);
             *value = (*value + self.noise * grain(stream)).clamp(0.0, 1.0);
             self.furnish(value, row as f32 / height as f32, column as f32 / width as f32);
         }
         film
-    }
-
-    /// Shoulder and toe move the mean: brings it back to the drawn one.
-    fn expose_again(&self, film: &mut [f32]) {
-        for _ in 0..3 {
-            let mean = film.iter().sum::<f32>() / film.len() as f32;
-            film.iter_mut().for_each(|v| *v = (*v + self.mean - mean).clamp(0.0, 1.0));
-        }
     }
 
     fn furnish(&self, value: &mut f32, row: f32, column: f32) {

@@ -35,11 +35,10 @@ impl<'a> Frontal<'a> {
     pub fn new(anatomy: &'a Anatomy, pathology: &'a Pathology, ap: bool, stomach: bool) -> Self {
         let breath = if ap { -0.07 } else { 0.0 } + 0.10 * pathology.emphysema;
         let dome = [0, 1].map(|i| anatomy.dome[i] + breath - pathology.lift[i]);
-        let ratio =
-            anatomy.cardiothoracic * if ap { 1.06 } else { 1.0 } + pathology.heart_growth - 0.06 * pathology.emphysema;
-        let width = ratio * 2.0 * anatomy.chest;
-        let ry = 0.20 + 0.22 * width;
-        let heart = Heart { x: 0.15 * width, y: dome[1] + 0.04 - 0.75 * ry, rx: width / 2.0, ry };
+        let usual = anatomy.cardiothoracic * if ap { 1.06 } else { 1.0 };
+        let width = (usual + pathology.heart_growth - 0.06 * pathology.emphysema) * 2.0 * anatomy.chest;
+        let ry = 0.14 + 0.19 * width;
+        let heart = Heart { x: 0.14 * width, y: dome[1] + 0.05 - 0.8 * ry, rx: width / 2.0, ry };
         Frontal { anatomy, pathology, ap, dome, wall: 0.30 + 0.25 * anatomy.habitus, heart, stomach }
     }
 
@@ -73,7 +72,8 @@ impl<'a> Frontal<'a> {
         let thorax = step(0.0, 0.05, width - out);
         let dome = self.diaphragm(side, out);
         let above = step(-0.015, 0.025, dome - y);
-        let centre = step(0.02, -0.03, out - a.mediastinum * (1.0 + 0.25 * step(-0.3, -0.8, y)));
+        let trunk = 0.45 * f32::from(middle > 0.0) * step(-0.45, -0.2, y);
+        let centre = step(0.02, -0.03, out - a.mediastinum * (1.0 + trunk + 0.25 * step(-0.3, -0.8, y)));
         let knob = ellipse(x - a.mediastinum, y + 0.36, a.knob, a.knob, 0.25);
         let heart = self.heart(x, y);
         let lung = thorax * above * (1.0 - centre) * (1.0 - knob) * (1.0 - heart);
@@ -116,17 +116,18 @@ impl<'a> Frontal<'a> {
             density -= 0.35 * ellipse(x - 0.38, y - self.dome[1] - 0.16, 0.13, 0.09, 0.2);
         }
         density -= 0.22 * step(0.055, 0.035, (x - 0.01).abs()) * step(-0.22, -0.32, y);
-        density += a.bone * self.bones(x, y, middle, out, width);
+        density += a.bone * self.bones(y, middle, out, width);
         let device = self.device(x, y);
         body * density + device
     }
 
     fn heart(&self, x: f32, y: f32) -> f32 {
         let h = &self.heart;
-        // Turned so that the apex points down and to the patient's left.
+        // Turned so that the apex points down and to the patient's left; drawn out upwards, to the great vessels.
         let (dx, dy) = ((x - h.x) / h.rx, (y - h.y) / h.ry);
-        let (u, v) = (0.94 * dx + 0.34 * dy, -0.34 * dx + 0.94 * dy);
-        step(1.06, 0.94, (u * u + v * v * if v > 0.0 { 1.0 } else { 0.8 }).sqrt())
+        let (u, v) = (0.92 * dx + 0.39 * dy, -0.39 * dx + 0.92 * dy);
+        let above = if v > 0.0 { 1.0 } else { 0.42 };
+        step(1.06, 0.94, (u * u + above * v * v).sqrt())
     }
 
     /// Pleural fluid rises along the wall: its surface is higher outside than inside.
@@ -141,7 +142,7 @@ impl<'a> Frontal<'a> {
         0.92 * step(-0.03, 0.05, y - surface.min(dome + 0.3))
     }
 
-    fn bones(&self, x: f32, y: f32, middle: f32, out: f32, width: f32) -> f32 {
+    fn bones(&self, y: f32, middle: f32, out: f32, width: f32) -> f32 {
         let a = self.anatomy;
         let inside = step(-0.03, 0.02, width + 0.03 - out) * step(self.dome[0] + 0.42, self.dome[0] + 0.2, y);
         let band = |height: f32, half: f32| {
@@ -163,7 +164,6 @@ impl<'a> Frontal<'a> {
             bone += 0.10 * step(0.1, 0.06, to_segment([out, y], [0.98, -0.6], [0.92, -0.1]));
         }
         let vertebra = 0.7 + 0.3 * step(0.06, 0.16, to_whole(y * 5.5 + a.rib_phase));
-        let _ = x;
         bone + 0.26 * step(0.10, 0.07, middle.abs()) * vertebra
     }
 

@@ -59,6 +59,19 @@ pub struct Options {
     pub odd_rows: bool,
 }
 
+impl Options {
+    /// Whether such a cohort can be drawn.
+    pub fn check(&self) -> Result<()> {
+        if !(16..=2048).contains(&self.size_px) {
+            return Err(Error::invalid(format!("size_px is {}, phantoms have 16 to 2048 px", self.size_px)));
+        }
+        if !(1..=99_999).contains(&self.patients) {
+            return Err(Error::invalid(format!("patients is {}, a cohort has 1 to 99999", self.patients)));
+        }
+        Ok(())
+    }
+}
+
 fn default_size_px() -> u32 {
     128
 }
@@ -77,12 +90,7 @@ pub struct Summary {
 
 /// Writes the images and tables of one generated dataset into `root`.
 pub fn write_tree(options: &Options, root: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Summary> {
-    if !(16..=2048).contains(&options.size_px) {
-        return Err(Error::invalid(format!("size_px is {}, phantoms have 16 to 2048 px", options.size_px)));
-    }
-    if !(1..=99_999).contains(&options.patients) {
-        return Err(Error::invalid(format!("patients is {}, a cohort has 1 to 99999", options.patients)));
-    }
+    options.check()?;
     std::fs::create_dir_all(root).map_err(Error::io(root))?;
     let job = layout::Job { options, root, progress, cancel };
     match options.layout {

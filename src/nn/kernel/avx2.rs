@@ -92,7 +92,7 @@ unsafe fn outer_tile<const R: usize>(job: &Outer<'_>, c: usize, lane: usize) {
         let x0 = job.x.add(c);
         let mut sums = [[_mm256_setzero_ps(); 2]; R];
         for &(x, y) in job.pixels {
-            let (x, y) = (x0.add(x as usize), job.y.add(y as usize + lane));
+            let (x, y) = (x0.add(x as usize), job.y.wrapping_add(y as usize * job.step + lane));
             let b = [_mm256_maskload_ps(y, masks[0]), _mm256_maskload_ps(y.add(LANES), masks[1])];
             for r in 0..R {
                 let a = _mm256_set1_ps(*x.add(r));

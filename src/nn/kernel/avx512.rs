@@ -153,7 +153,7 @@ unsafe fn outer_tile<const R: usize, const V: usize>(job: &Outer<'_>, c: usize) 
         let x0 = job.x.add(c);
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for &(x, y) in job.pixels {
-            let (x, y) = (x0.add(x as usize), job.y.add(y as usize));
+            let (x, y) = (x0.add(x as usize), job.y.wrapping_add(y as usize * job.step));
             let mut b = [_mm512_setzero_ps(); V];
             for (v, b) in b.iter_mut().enumerate() {
                 let mask = if v + 1 == V { last } else { !0 };

@@ -156,8 +156,10 @@ pub(crate) unsafe fn panel(kernel: Kernel, job: &Panel<'_>) {
 pub(crate) struct Outer<'a> {
     pub x: *const f32,
     pub y: *const f32,
-    /// Where each pixel lies from `x` and from `y`.
+    /// Where each pixel lies from `x`, and its number in `y`.
     pub pixels: &'a [(u32, u32)],
+    /// Values from one pixel to the next in `y`.
+    pub step: usize,
     pub channels: usize,
     /// `[channels][stride]`; lanes beyond `width` are left alone or stay what they were.
     pub sums: *mut f32,

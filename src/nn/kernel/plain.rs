@@ -38,8 +38,12 @@ pub unsafe fn outer(job: &Outer<'_>) {
         let mut sums = [0f32; PANEL];
         for &(x, y) in job.pixels {
             // SAFETY: `channels` values lie at each pixel of x, `width` at each of y.
-            let (x, y) =
-                unsafe { (*job.x.add(x as usize + c), std::slice::from_raw_parts(job.y.add(y as usize), job.width)) };
+            let (x, y) = unsafe {
+                (
+                    *job.x.add(x as usize + c),
+                    std::slice::from_raw_parts(job.y.wrapping_add(y as usize * job.step), job.width),
+                )
+            };
             for (sum, y) in sums.iter_mut().zip(y) {
                 *sum += x * y;
             }

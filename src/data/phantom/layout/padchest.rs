@@ -1,4 +1,5 @@
-//! PadChest: `PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz` and 16-bit PNGs in one folder.
+//! PadChest: `PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz` and 16-bit PNGs in numbered
+//! folders.
 //!
 //! Labels are Python lists of strings, some with a leading blank, and one column has line breaks inside
 //! quotes. Odd rows: projections `COSTAL`, `EXCLUDE` and `UNK`, a blank birth year, blank and empty labels,
@@ -122,6 +123,7 @@ fn patient_rows(job: &Job, patient: &Patient) -> Result<Vec<Row>> {
         }
         for film in &study.films {
             let image = format!("{study_id}_{:06x}.png", clerk.bits() & 0xFF_FFFF);
+            let folder = (patient.number % 3).to_string();
             let (dicom_view, mut projection) = match film.view {
                 View::Pa => ("POSTEROANTERIOR", "PA"),
                 View::Ap if clerk.chance(0.6) => ("ANTEROPOSTERIOR", "AP_horizontal"),
@@ -137,9 +139,9 @@ fn patient_rows(job: &Job, patient: &Patient) -> Result<Vec<Row>> {
             match () {
                 () if job.odd(patient.number, 3) => {}
                 () if job.odd(patient.number, 4) => {
-                    save(job.root, &format!("images/{image}"), &bytes[..bytes.len() / 2])?
+                    save(job.root, &format!("{folder}/{image}"), &bytes[..bytes.len() / 2])?
                 }
-                () => save(job.root, &format!("images/{image}"), &bytes)?,
+                () => save(job.root, &format!("{folder}/{image}"), &bytes)?,
             }
             let said = match () {
                 () if job.odd(patient.number, 5) => String::new(),
@@ -156,7 +158,7 @@ fn patient_rows(job: &Job, patient: &Patient) -> Result<Vec<Row>> {
             let fields = [
                 "",
                 &image,
-                "0",
+                &folder,
                 &date,
                 &study_id,
                 &patient_id,

@@ -178,7 +178,7 @@ fn padchest_has_sixteen_bits_and_its_oddities() {
     assert!(any("PatientBirth", "") && any("Labels", "") && any("Labels", "['']") && any("Labels", "['normal']"));
     let (mut missing, mut broken, mut whole) = (0, 0, 0);
     for row in &rows {
-        match files.get(&Path::new("images").join(&row["ImageID"])) {
+        match files.get(&Path::new(&row["ImageDir"]).join(&row["ImageID"])) {
             None => missing += 1,
             Some(bytes) => match decode(bytes, &DecodeRule::default()) {
                 Ok(_) => {

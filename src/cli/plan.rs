@@ -1,0 +1,95 @@
+//! `scaleshot plan`: what `run` would do, and why. Runs nothing.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    Outcome, layout,
+    output::{Colour, print},
+    session::{PipelineArguments, Session, StoreArguments},
+};
+use crate::plan::{Force, Plan, PlanOptions, State, plan};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub pipeline: PipelineArguments,
+    /// Limit to these nodes or cells and what they need: transfer, transfer[shots=5]
+    #[arg(value_name = "CELL")]
+    pub cells: Vec<String>,
+    #[command(flatten)]
+    pub store: StoreArguments,
+    /// Plan as if nothing were there
+    #[arg(long)]
+    pub force: bool,
+    /// List cells that need nothing too
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let session = Session::open(&arguments.pipeline, &arguments.store)?;
+    let only = session.only(&arguments.cells)?;
+    let force = forced(arguments.force, only.as_deref());
+    let plan = plan(&session.pipeline, &session.store, &session.sources, &PlanOptions { only, force })?;
+    print(&if arguments.json { json_text(&plan) } else { text(&plan, arguments.all, Colour::stdout()) });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `--force` is for the cells that were named, or for all where none were.
+pub fn forced(force: bool, only: Option<&[usize]>) -> Force {
+    match (force, only) {
+        (false, _) => Force::None,
+        (true, None) => Force::All,
+        (true, Some(cells)) => Force::Cells(cells.iter().copied().collect()),
+    }
+}
+
+/// `{"cells":[{"cell","kind","state","reasons","key"}]}` and nothing else; the key is null while it
+/// depends on cells that have to run first.
+pub fn json_text(plan: &Plan) -> String {
+    let cells: Vec<Value> = plan
+        .cells
+        .iter()
+        .map(|c| {
+            let reasons: Vec<String> = c.reasons.iter().map(|r| r.to_string()).collect();
+            json!({"cell": c.cell, "kind": c.kind, "state": c.state, "reasons": reasons, "key": c.key})
+        })
+        .collect();
+    json!({ "cells": cells }).to_string() + "\n"
+}
+
+/// One line a cell that is not fresh, and a sum.
+pub fn text(plan: &Plan, all: bool, colour: Colour) -> String {
+    let mut rows = Vec::new();
+    for cell in plan.cells.iter().filter(|c| all || c.state != State::Fresh) {
+        let state = match cell.state {
+            State::Fresh => "fresh",
+            State::Run => "run",
+            State::Blocked => "blocked",
+        };
+        let mut reasons = cell.reasons.iter().map(|r| r.to_string());
+        rows.push(vec![state.to_string(), cell.cell.clone(), reasons.next().unwrap_or_default()]);
+        rows.extend(reasons.map(|r| vec![String::new(), String::new(), r]));
+    }
+    let mut out = String::new();
+    for line in layout::columns(&rows, &[]).lines() {
+        let painted = match line.split_once(' ') {
+            Some(("run", rest)) => format!("{} {rest}", colour.yellow("run")),
+            Some(("blocked", rest)) => format!("{} {rest}", colour.red("blocked")),
+            Some(("fresh", rest)) => format!("{} {rest}", colour.green("fresh")),
+            _ => line.to_string(),
+        };
+        out.push_str(&painted);
+        out.push('\n');
+    }
+    let counts = [(State::Run, "to run"), (State::Blocked, "blocked"), (State::Fresh, "fresh")]
+        .map(|(state, words)| format!("{} {words}", plan.count(state)));
+    out.push_str(&format!("{} cells: {}\n", plan.cells.len(), counts.join(", ")));
+    out
+}

@@ -1,0 +1,227 @@
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in their binary versions: files of records, each one or two
+//! label bytes and 3 × 32 × 32 bytes of pixels, colour by colour.
+//!
+//! The Python versions are not read.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Missing, OddRows, Read, Skipped,
+    rows::{NewRow, Rows},
+    table,
+};
+use crate::{
+    data::{
+        dataset::Dataset,
+        image::{ImageSize, Pixels},
+    },
+    error::{Error, Result},
+};
+
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+
+/// CIFAR-10, binary version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options10 {
+    /// The folder `cifar-10-batches-bin`.
+    pub root: PathBuf,
+    /// Name of the set in the column `dataset`.
+    #[serde(default = "name10")]
+    pub name: String,
+    /// Records that are cut off, or whose label is out of range.
+    #[serde(default)]
+    pub odd_rows: OddRows,
+}
+
+/// CIFAR-100, binary version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options100 {
+    /// The folder `cifar-100-binary`.
+    pub root: PathBuf,
+    /// Name of the set in the column `dataset`.
+    #[serde(default = "name100")]
+    pub name: String,
+    /// The 100 fine or the 20 coarse classes.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Records that are cut off, or whose label is out of range.
+    #[serde(default)]
+    pub odd_rows: OddRows,
+}
+
+/// Which of the two labels of CIFAR-100.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Labels {
+    #[default]
+    Fine,
+    Coarse,
+}
+
+fn name10() -> String {
+    "cifar10".into()
+}
+
+fn name100() -> String {
+    "cifar100".into()
+}
+
+impl Read for Options10 {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn obtain(&self) -> &'static str {
+        "download cifar-10-binary.tar.gz from www.cs.toronto.edu/~kriz/cifar.html; root is its folder cifar-10-batches-bin"
+    }
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        let batches: Vec<(String, &str)> = (1..=5)
+            .map(|i| (format!("data_batch_{i}.bin"), "train"))
+            .chain([("test_batch.bin".to_string(), "test")])
+            .collect();
+        let layout = Layout { labels: 1, label: 0, names: "batches.meta.txt", classes: 10 };
+        layout.read(self, &batches, self.odd_rows, skipped)
+    }
+}
+
+impl Read for Options100 {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn obtain(&self) -> &'static str {
+        "download cifar-100-binary.tar.gz from www.cs.toronto.edu/~kriz/cifar.html; root is its folder cifar-100-binary"
+    }
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        let batches = [("train.bin".to_string(), "train"), ("test.bin".to_string(), "test")];
+        let layout = match self.labels {
+            Labels::Fine => Layout { labels: 2, label: 1, names: "fine_label_names.txt", classes: 100 },
+            Labels::Coarse => Layout { labels: 2, label: 0, names: "coarse_label_names.txt", classes: 20 },
+        };
+        layout.read(self, &batches, self.odd_rows, skipped)
+    }
+}
+
+struct Layout {
+    /// Label bytes of a record, and which of them counts.
+    labels: usize,
+    label: usize,
+    names: &'static str,
+    classes: usize,
+}
+
+impl Layout {
+    fn read(
+        &self,
+        of: &dyn Read,
+        batches: &[(String, &'static str)],
+        odd_rows: OddRows,
+        skipped: &mut Skipped,
+    ) -> Result<Dataset> {
+        let names = table::find(of.root(), &[self.names], of.obtain())?;
+        let text = std::fs::read_to_string(&names).map_err(Error::io(&names))?;
+        let classes: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect();
+        if classes.len() != self.classes {
+            let message = format!("{} class names, expected {}", classes.len(), self.classes);
+            return Err(Error::data(&names, None, message));
+        }
+        let size = self.labels + 3 * PLANE;
+        let mut rows = Rows::single(of.name(), classes);
+        for (batch, split) in batches {
+            let path = table::find(of.root(), &[batch], of.obtain())?;
+            let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+            rows.table(&path);
+            for (i, record) in bytes.chunks(size).enumerate() {
+                let number = i as u64 + 1;
+                if record.len() < size {
+                    let detail = format!("{} of {size} bytes", record.len());
+                    skipped.odd(odd_rows, "the record is cut off", &path, number, &detail)?;
+                    continue;
+                }
+                let class = record[self.label];
+                if usize::from(class) >= self.classes {
+                    skipped.odd(odd_rows, "the label is out of range", &path, number, &class.to_string())?;
+                    continue;
+                }
+                let new = NewRow {
+                    image: batch.clone(),
+                    record: Some(i as u32),
+                    split: Some(split),
+                    class: Some(i32::from(class)),
+                    ..Default::default()
+                };
+                rows.push(number, new, &[]);
+            }
+        }
+        rows.finish(of.root(), Missing::Skip, skipped, of.obtain())
+    }
+}
+
+/// The 32 × 32 RGB pixels of one record, channels last. `labels` is the number of label bytes: 1 for
+/// CIFAR-10, 2 for CIFAR-100. `file` only names the file in errors.
+pub fn read_record(file: &Path, bytes: &[u8], record: u32, labels: usize) -> Result<Pixels> {
+    let size = labels + 3 * PLANE;
+    let start = (record as usize).checked_mul(size).map(|s| s + labels);
+    let planes = start.and_then(|s| bytes.get(s..s + 3 * PLANE));
+    let planes = planes.ok_or_else(|| Error::data(file, u64::from(record) + 1, "the file ends before this record"))?;
+    let mut data = vec![0; 3 * PLANE];
+    for (i, pixel) in data.chunks_exact_mut(3).enumerate() {
+        for (c, value) in pixel.iter_mut().enumerate() {
+            *value = planes[c * PLANE + i];
+        }
+    }
+    Ok(Pixels { size: ImageSize { height: SIDE as u32, width: SIDE as u32, channels: 3 }, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record whose pixel at row 1, column 2 is red 200, green 100, blue 50, in a picture of 7s.
+    fn record(labels: &[u8]) -> Vec<u8> {
+        let mut planes = vec![7u8; 3 * PLANE];
+        for (c, value) in [200, 100, 50].into_iter().enumerate() {
+            planes[c * PLANE + SIDE + 2] = value;
+        }
+        [labels, &planes].concat()
+    }
+
+    #[test]
+    fn planes_become_channels_last() {
+        let bytes = [record(&[3]), record(&[4])].concat();
+        let p = read_record(Path::new("b.bin"), &bytes, 1, 1).unwrap();
+        assert_eq!(p.data[(SIDE + 2) * 3..][..4], [200, 100, 50, 7]);
+        assert!(read_record(Path::new("b.bin"), &bytes, 2, 1).is_err());
+    }
+
+    #[test]
+    fn both_label_bytes_and_odd_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = |n: usize| (0..n).map(|i| format!("c{i}\n")).collect::<String>();
+        std::fs::write(dir.path().join("fine_label_names.txt"), names(100)).unwrap();
+        std::fs::write(dir.path().join("coarse_label_names.txt"), names(20)).unwrap();
+        let train = [record(&[2, 77]), record(&[30, 5]), record(&[0, 200]), vec![1, 2, 3]].concat();
+        std::fs::write(dir.path().join("train.bin"), train).unwrap();
+        std::fs::write(dir.path().join("test.bin"), record(&[19, 99])).unwrap();
+        let mut options: Options100 = serde_json::from_value(serde_json::json!({"root": dir.path()})).unwrap();
+        let mut skipped = Skipped::default();
+        let fine = options.read(&mut skipped).unwrap();
+        assert_eq!(fine.classes().unwrap().values(), &[77, 5, 99]);
+        assert_eq!(fine.integers("record").unwrap().values(), &[0, 1, 0]);
+        assert_eq!(skipped.reasons()[1].examples, ["train.bin:4: 3 of 3074 bytes"]);
+        options.labels = Labels::Coarse;
+        assert_eq!(options.read(&mut skipped).unwrap().classes().unwrap().values(), &[2, 0, 19]);
+        options.odd_rows = OddRows::Error;
+        assert!(options.read(&mut skipped).is_err());
+    }
+}

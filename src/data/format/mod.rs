@@ -1,0 +1,210 @@
+//! Readers: each dataset in its published layout becomes one [`Dataset`]. One file a format.
+//!
+//! | format | task | splits from | patients |
+//! |---|---|---|---|
+//! | `chexpert` | 13 findings | `train.csv`, `valid.csv` | from the path |
+//! | `mimic_cxr` | 13 findings | split table | subject |
+//! | `nih` | 14 findings | `train_val_list.txt`, `test_list.txt` | Patient ID |
+//! | `padchest` | 27 findings | published shuffle, 90 % by row | PatientID |
+//! | `covidx` | negative, positive | `train.txt`, `test.txt` | source and id |
+//! | `tuberculosis` | normal, tuberculosis | published shuffle, 85 % by row | one an image |
+//! | `cifar10`, `cifar100` | 10; 100 or 20 classes | files | none |
+//! | `pets` | breeds | `trainval.txt`, `test.txt` | none |
+//! | `flowers102` | flowers | `mod_train`, `mod_test` | none |
+//! | `image_folder` | folders | folders | none |
+//! | `image_table` | as declared | as declared | as declared |
+//! | `phantom`, `fractal` | as the layout they are generated in | | |
+//!
+//! Readers read tables and names, never pixels, and write nothing. They do not digest images: whoever
+//! runs them fills the `digest` column. Rows that cannot be read are counted in [`Skipped`] with their
+//! place; a table that is not what the format promises is an error.
+//!
+//! Two kinds of columns beyond the dataset's own schema say what the labels alone cannot, for
+//! [`crate::data::merge`]: `healthy` (the report says that nothing was found) and `uncertain:NAME` (the
+//! label is unknown because the report hedges).
+
+pub mod chexpert;
+mod chexpert_labels;
+pub mod cifar;
+pub mod covidx;
+pub mod flowers;
+pub mod folder;
+mod generated;
+pub mod image_table;
+pub mod mimic_cxr;
+pub mod nih;
+pub mod padchest;
+pub mod pets;
+mod rows;
+mod skipped;
+mod table;
+pub mod tuberculosis;
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use rows::UNCERTAIN;
+pub use skipped::{Missing, OddRows, Reason, Skipped};
+
+use crate::{
+    data::{dataset::Dataset, fractal, phantom},
+    error::{Error, Result},
+    progress::{Cancel, Progress},
+};
+
+/// Reads a dataset in its published layout.
+pub trait Read {
+    /// The folder that every image path is relative to.
+    fn root(&self) -> &Path;
+
+    /// The name that rows carry in the column `dataset`, and that makes patients unique across sets.
+    fn name(&self) -> &str;
+
+    /// How to obtain the dataset, and where its files belong; printed where the root is missing.
+    fn obtain(&self) -> &'static str;
+
+    /// The whole table. Rows left out are counted in `skipped`.
+    ///
+    /// # Errors
+    /// A missing or malformed table, an odd row or a missing image under a policy that says `error`, or
+    /// no row left.
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset>;
+}
+
+/// A dataset in its native layout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "format", rename_all = "snake_case")]
+pub enum Format {
+    Chexpert(chexpert::Options),
+    MimicCxr(mimic_cxr::Options),
+    Nih(nih::Options),
+    Padchest(padchest::Options),
+    Covidx(covidx::Options),
+    Tuberculosis(tuberculosis::Options),
+    Cifar10(cifar::Options10),
+    Cifar100(cifar::Options100),
+    Pets(pets::Options),
+    Flowers102(flowers::Options),
+    ImageFolder(folder::Options),
+    ImageTable(image_table::Options),
+    Phantom(phantom::Options),
+    Fractal(fractal::Options),
+}
+
+/// Writes a generated dataset in a native layout.
+pub trait Generate {
+    /// Writes the tree below `root`, and says how it is read.
+    fn generate(&self, root: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Format>;
+
+    /// What cannot be generated: (field, message).
+    fn problems(&self) -> Vec<(String, String)>;
+}
+
+impl Format {
+    /// The generator of a generated dataset; `None` for those that lie on disk.
+    pub fn generator(&self) -> Option<&dyn Generate> {
+        match self {
+            Format::Phantom(o) => Some(o),
+            Format::Fractal(o) => Some(o),
+            _ => None,
+        }
+    }
+
+    fn reader(&self) -> &dyn Read {
+        match self {
+            Format::Phantom(_) | Format::Fractal(_) => &NotWritten,
+            Format::Chexpert(o) => o,
+            Format::MimicCxr(o) => o,
+            Format::Nih(o) => o,
+            Format::Padchest(o) => o,
+            Format::Covidx(o) => o,
+            Format::Tuberculosis(o) => o,
+            Format::Cifar10(o) => o,
+            Format::Cifar100(o) => o,
+            Format::Pets(o) => o,
+            Format::Flowers102(o) => o,
+            Format::ImageFolder(o) => o,
+            Format::ImageTable(o) => o,
+        }
+    }
+
+    /// Whether one image file holds many images, so that pixels come from `read_record`.
+    pub fn is_packed(&self) -> bool {
+        matches!(self, Format::Cifar10(_) | Format::Cifar100(_))
+    }
+
+    /// The pixels of one record of a packed file (see [`Format::is_packed`]).
+    pub fn read_record(&self, bytes: &[u8], record: u32) -> Result<crate::data::image::Pixels> {
+        match self {
+            Format::Cifar10(o) => cifar::read_record(o.root(), bytes, record, 1),
+            Format::Cifar100(o) => cifar::read_record(o.root(), bytes, record, 2),
+            other => Err(crate::error::Error::invalid(format!("{} does not pack images into records", other.name()))),
+        }
+    }
+}
+
+/// A generated dataset before it is generated: there is nothing to read.
+struct NotWritten;
+
+impl Read for NotWritten {
+    fn root(&self) -> &Path {
+        Path::new("")
+    }
+    fn name(&self) -> &str {
+        "generated"
+    }
+    fn obtain(&self) -> &'static str {
+        "it is generated"
+    }
+    fn read(&self, _: &mut Skipped) -> Result<Dataset> {
+        Err(Error::invalid("bug: a generated dataset was read before it was written"))
+    }
+}
+
+impl Read for Format {
+    fn root(&self) -> &Path {
+        self.reader().root()
+    }
+    fn name(&self) -> &str {
+        self.reader().name()
+    }
+    fn obtain(&self) -> &'static str {
+        self.reader().obtain()
+    }
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        self.reader().read(skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_one_flat_object_that_refuses_unknown_fields() {
+        let f: Format = serde_json::from_str(r#"{"format": "chexpert", "root": "x"}"#).unwrap();
+        assert_eq!((f.root(), f.name()), (Path::new("x"), "chexpert"));
+        let back: Format = serde_json::from_value(serde_json::to_value(&f).unwrap()).unwrap();
+        assert_eq!(back, f);
+        let e = serde_json::from_str::<Format>(r#"{"format": "nih", "root": "x", "rot": 1}"#).unwrap_err();
+        assert!(e.to_string().contains("unknown field `rot`"), "{e}");
+        let e = serde_json::from_str::<Format>(r#"{"format": "imagenet", "root": "x"}"#).unwrap_err();
+        assert!(e.to_string().contains("unknown variant `imagenet`"), "{e}");
+    }
+
+    #[test]
+    fn the_schema_knows_every_format_and_its_fields() {
+        let schema = serde_json::to_value(schemars::schema_for!(Format)).unwrap();
+        let variants = schema["oneOf"].as_array().unwrap();
+        let names: Vec<&str> = variants.iter().map(|v| v["properties"]["format"]["const"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), 14);
+        assert!(names.contains(&"mimic_cxr") && names.contains(&"flowers102"), "{names:?}");
+        for v in variants {
+            assert_eq!(v["additionalProperties"], false, "{v}");
+            let generated = ["phantom", "fractal"].contains(&v["properties"]["format"]["const"].as_str().unwrap());
+            assert_eq!(v["properties"]["root"].is_object(), !generated, "{v}");
+        }
+    }
+}

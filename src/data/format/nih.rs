@@ -1,0 +1,228 @@
+//! NIH ChestX-ray14 (Wang et al. 2017): `Data_Entry_2017*.csv`, `train_val_list.txt`, `test_list.txt`
+//! and images in `images/`, or in `images_001/images/` to `images_012/images/` as downloaded.
+//!
+//! A finding that is not listed is absent. Bounding boxes are not read.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Missing, OddRows, Read, Skipped,
+    rows::{NewRow, Observation, Rows, in_views},
+    table::{self, Table},
+};
+use crate::{
+    data::dataset::Dataset,
+    error::{Error, Result},
+};
+
+/// NIH ChestX-ray14.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The folder that holds `Data_Entry_2017_v2020.csv`, the two lists and `images/`.
+    pub root: PathBuf,
+    /// Name of the set in the column `dataset` and before patient ids.
+    #[serde(default = "name")]
+    pub name: String,
+    /// Views to keep, as in `[PA, AP]`; all where left out.
+    #[serde(default)]
+    pub views: Option<Vec<String>>,
+    /// Rows whose image file does not exist.
+    #[serde(default)]
+    pub missing: Missing,
+    /// Rows that do not fit the table.
+    #[serde(default)]
+    pub odd_rows: OddRows,
+}
+
+fn name() -> String {
+    "nih".into()
+}
+
+/// In the published order.
+const FINDINGS: [&str; 14] = [
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+];
+
+/// The oldest person that is believed; the first release of the table has ages up to 414.
+const OLDEST: f32 = 120.0;
+
+impl Read for Options {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn obtain(&self) -> &'static str {
+        "download from nihcc.app.box.com/v/ChestXray-NIHCC; root is the folder with Data_Entry_2017_v2020.csv, train_val_list.txt, test_list.txt and images/"
+    }
+
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        let names = ["Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"];
+        let mut table = Table::open(&table::find(&self.root, &names, self.obtain())?, b',', self.odd_rows)?;
+        let [image, labels, patient, age, view] =
+            table.columns(["Image Index", "Finding Labels", "Patient ID", "Patient Age", "View Position"])?;
+        // Later releases renamed the column.
+        let sex = match table.column("Patient Sex") {
+            Some(at) => at,
+            None => table.columns(["Patient Gender"])?[0],
+        };
+        let splits = self.splits()?;
+        let folders = self.folders();
+        let file = table.file.clone();
+        let mut rows = Rows::multi(&self.name, FINDINGS);
+        rows.table(&file);
+        while let Some(row) = table.next(skipped)? {
+            let view = row.owned(view);
+            if !in_views(&self.views, view.as_deref(), skipped, &file, row.line) {
+                continue;
+            }
+            let (healthy, findings) = match findings(row.raw(labels)) {
+                Ok(found) => found,
+                Err(word) => {
+                    skipped.odd(self.odd_rows, "a finding is not one of the 14", &file, row.line, word)?;
+                    continue;
+                }
+            };
+            let years = row.text(age).and_then(table::years);
+            if years.is_none_or(|y| y > OLDEST) && row.text(age).is_some() {
+                skipped.value("the age is beyond belief", &file, row.line, row.raw(age));
+            }
+            let image = row.raw(image);
+            let split = splits.get(image).copied();
+            if split.is_none() {
+                skipped.value("the image is in neither list", &file, row.line, image);
+            }
+            let new = NewRow {
+                image: match folders.get(image) {
+                    Some(folder) => format!("{folder}/{image}"),
+                    None => format!("images/{image}"),
+                },
+                split,
+                patient: row.owned(patient),
+                view,
+                sex: row.text(sex).and_then(table::sex),
+                age: years.filter(|&y| y <= OLDEST),
+                healthy: Some(healthy),
+                ..Default::default()
+            };
+            rows.push(row.line, new, &findings);
+        }
+        rows.finish(&self.root, self.missing, skipped, "images belong in images/00000001_000.png below the root")
+    }
+}
+
+impl Options {
+    fn splits(&self) -> Result<HashMap<String, &'static str>> {
+        let mut splits = HashMap::new();
+        for (list, split) in [("train_val_list.txt", "train"), ("test_list.txt", "test")] {
+            let path = table::find(&self.root, &[list], self.obtain())?;
+            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+            for (i, image) in text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()) {
+                if splits.insert(image.to_string(), split).is_some_and(|before| before != split) {
+                    let line = i as u64 + 1;
+                    return Err(Error::data(&path, line, format!("{image} is in both lists")));
+                }
+            }
+        }
+        Ok(splits)
+    }
+
+    /// Where images lie that are not in `images/`: name to folder, for the twelve folders of the download.
+    fn folders(&self) -> HashMap<String, String> {
+        let mut found = HashMap::new();
+        for n in 1..=12 {
+            let folder = format!("images_{n:03}/images");
+            for entry in std::fs::read_dir(self.root.join(&folder)).into_iter().flatten().flatten() {
+                found.insert(entry.file_name().to_string_lossy().into_owned(), folder.clone());
+            }
+        }
+        found
+    }
+}
+
+/// Whether nothing was found, and the findings of `Edema|Effusion`; `Err` is the word that is unknown.
+fn findings(text: &str) -> Result<(bool, Vec<Observation>), &str> {
+    let mut found = vec![Observation::Absent; FINDINGS.len()];
+    if text == "No Finding" {
+        return Ok((true, found));
+    }
+    for word in text.split('|') {
+        let at = FINDINGS.iter().position(|f| *f == word).ok_or(word)?;
+        found[at] = Observation::Present;
+    }
+    Ok((false, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Array;
+
+    #[test]
+    fn lists_views_and_both_folder_layouts() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::write(
+            root.join("Data_Entry_2017.csv"),
+            "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],\n\
+             a.png,Edema|Effusion,0,61,058Y,M,AP,1,2,3,4,\n\
+             b.png,No Finding,0,62,411,F,PA,1,2,3,4,\n\
+             c.png,Gout,0,62,1,F,PA,1,2,3,4,\n\
+             d.png,Mass,0,63,1,F,PA,1,2,3,4,\n",
+        )
+        .unwrap();
+        std::fs::write(root.join("train_val_list.txt"), "a.png\nz.png\n").unwrap();
+        std::fs::write(root.join("test_list.txt"), "b.png\n").unwrap();
+        std::fs::create_dir_all(root.join("images")).unwrap();
+        std::fs::create_dir_all(root.join("images_002/images")).unwrap();
+        for f in ["images/a.png", "images_002/images/b.png", "images/c.png"] {
+            std::fs::write(root.join(f), "x").unwrap();
+        }
+        let options: Options = serde_json::from_value(serde_json::json!({"root": root})).unwrap();
+        let mut skipped = Skipped::default();
+        let d = options.read(&mut skipped).unwrap();
+        let images: Vec<&str> = d.images().unwrap().iter().flatten().collect();
+        assert_eq!(images, ["images/a.png", "images_002/images/b.png"]);
+        assert_eq!(d.text("patient").unwrap().value(0), "nih:61");
+        assert_eq!(d.label("Effusion").unwrap().value(0), 1);
+        assert_eq!(d.label("Mass").unwrap().value(0), 0);
+        assert_eq!((d.ages().unwrap().value(0), d.ages().unwrap().is_null(1)), (58.0, true));
+        assert_eq!(d.text("split").unwrap().value(1), "test");
+        let whats: Vec<&str> = skipped.reasons().iter().map(|r| r.what.as_str()).collect();
+        assert_eq!(
+            whats,
+            [
+                "the age is beyond belief",
+                "a finding is not one of the 14",
+                "the image is in neither list",
+                "the image file is missing"
+            ]
+        );
+        std::fs::write(root.join("test_list.txt"), "a.png\n").unwrap();
+        let e = options.read(&mut skipped).unwrap_err();
+        assert!(e.to_string().ends_with("test_list.txt:1: a.png is in both lists"), "{e}");
+    }
+}

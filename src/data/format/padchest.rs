@@ -1,0 +1,301 @@
+//! PadChest (Bustos et al. 2019): the table of 160,861 images with label lists in Python's syntax.
+//!
+//! The 27 findings are the published study's: a finding is present where its name, or one of its
+//! synonyms, is part of the text of the label list, and absent elsewhere. So `hydropneumothorax` is a
+//! `Pneumothorax`. Rows without labels are left out, as are the images that the study found damaged.
+//!
+//! The published split is a shuffle of *rows* after the views were filtered: it depends on `views`, and
+//! it puts most patients of the test set into the training set as well.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Missing, OddRows, Read, Skipped,
+    rows::{NewRow, Observation, Rows, in_views},
+    table::{self, Table},
+};
+use crate::{data::dataset::Dataset, error::Result, random::numpy::RandomState};
+
+/// PadChest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The folder that holds `PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv` (or `.csv.gz`) and the
+    /// images, flat or in the numbered folders of the download.
+    pub root: PathBuf,
+    /// Name of the set in the column `dataset` and before patient ids.
+    #[serde(default = "name")]
+    pub name: String,
+    /// Views to keep, as in `[PA, AP]`; all where left out. The set's words: `PA`, `AP`, `AP Supine` (written
+    /// `AP_horizontal`), `L`, `COSTAL`, `EXCLUDE`, `UNK`.
+    #[serde(default)]
+    pub views: Option<Vec<String>>,
+    /// Images to leave out whatever the table says.
+    #[serde(default)]
+    pub blacklist: Blacklist,
+    /// How rows are split into training and test set.
+    #[serde(default)]
+    pub split: Split,
+    /// Rows whose image file does not exist.
+    #[serde(default)]
+    pub missing: Missing,
+    /// Rows that do not fit the table.
+    #[serde(default)]
+    pub odd_rows: OddRows,
+}
+
+/// Images to leave out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Blacklist {
+    /// The 30 images that the published study found missing or damaged.
+    #[default]
+    Published,
+    None,
+}
+
+/// How rows are split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// `RandomState(42)` shuffles the rows, the first 90 % are `train`, the others `test`. Patients are shared.
+    #[default]
+    Published,
+    /// No split: rows in the table's order, for `merge` to split by patient.
+    None,
+}
+
+fn name() -> String {
+    "padchest".into()
+}
+
+/// Findings in the published order, with what else makes them present.
+const FINDINGS: [(&str, &[&str]); 27] = [
+    ("Air Trapping", &[]),
+    ("Aortic Atheromatosis", &[]),
+    ("Aortic Elongation", &[]),
+    ("Atelectasis", &[]),
+    ("Bronchiectasis", &[]),
+    ("Cardiomegaly", &[]),
+    ("Consolidation", &["air bronchogram"]),
+    ("Costophrenic Angle Blunting", &[]),
+    ("Edema", &[]),
+    ("Effusion", &[]),
+    ("Emphysema", &[]),
+    ("Fibrosis", &[]),
+    ("Flattened Diaphragm", &[]),
+    ("Fracture", &[]),
+    ("Granuloma", &[]),
+    ("Hemidiaphragm Elevation", &[]),
+    ("Hernia", &[]),
+    ("Hilar Enlargement", &["adenopathy", "pulmonary artery enlargement"]),
+    (
+        "Infiltration",
+        &[
+            "infiltrates",
+            "interstitial pattern",
+            "ground glass pattern",
+            "alveolar pattern",
+            "consolidation",
+            "air bronchogram",
+        ],
+    ),
+    ("Mass", &[]),
+    ("Nodule", &[]),
+    ("Pleural_Thickening", &["pleural thickening"]),
+    ("Pneumonia", &[]),
+    ("Pneumothorax", &[]),
+    ("Scoliosis", &[]),
+    ("Support Devices", &["device", "pacemaker"]),
+    ("Tuberculosis", &[]),
+];
+
+/// Missing or damaged in the published study's copy.
+const BLACKLIST: [&str; 30] = [
+    "216840111366964012283393834152009027091819347_00-007-136.png",
+    "216840111366964012283393834152009033102258826_00-059-087.png",
+    "216840111366964012283393834152009033140208626_00-059-118.png",
+    "216840111366964012339356563862009072111404053_00-043-192.png",
+    "216840111366964012373310883942009077082646386_00-047-124.png",
+    "216840111366964012373310883942009117084022290_00-064-025.png",
+    "216840111366964012373310883942009152114636712_00-102-045.png",
+    "216840111366964012373310883942009170084120009_00-097-074.png",
+    "216840111366964012373310883942009180082307973_00-097-011.png",
+    "216840111366964012487858717522009280135853083_00-075-001.png",
+    "216840111366964012558082906712009327122220177_00-102-064.png",
+    "216840111366964012819207061112010281134410801_00-129-131.png",
+    "216840111366964012819207061112010306085429121_04-020-102.png",
+    "216840111366964012819207061112010307142602253_04-014-084.png",
+    "216840111366964012819207061112010315104455352_04-024-184.png",
+    "216840111366964012904401302362010336141343749_03-198-010.png",
+    "216840111366964012904401302362010337093236130_03-198-079.png",
+    "216840111366964012959786098432011033083840143_00-176-115.png",
+    "216840111366964012989926673512011074122523403_00-163-058.png",
+    "216840111366964012989926673512011083134050913_00-168-009.png",
+    "216840111366964012989926673512011151082430686_00-157-045.png",
+    "216840111366964013076187734852011291090445391_00-196-188.png",
+    "216840111366964013590140476722013043111952381_02-065-198.png",
+    "216840111366964013590140476722013049100117076_02-063-097.png",
+    "216840111366964013590140476722013058110301622_02-056-111.png",
+    "216840111366964013649110343042013092101343018_02-075-146.png",
+    "216840111366964013686042548532013208193054515_02-026-007.png",
+    "216840111366964013829543166512013353113303615_02-092-190.png",
+    "216840111366964013962490064942014134093945580_01-178-104.png",
+    "269300710246070740096540277379121868595_e7zsan.png",
+];
+
+const SEED: u32 = 42;
+const TRAIN: f64 = 0.9;
+
+impl Read for Options {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn obtain(&self) -> &'static str {
+        "request at bimcv.cipf.es/bimcv-projects/padchest; root is the folder with PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz and the images"
+    }
+
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        let names = ["PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"];
+        let mut table = Table::open(&table::find(&self.root, &names, self.obtain())?, b',', self.odd_rows)?;
+        let [image, folder, date, study, patient, birth, sex, view, labels] = table.columns([
+            "ImageID",
+            "ImageDir",
+            "StudyDate_DICOM",
+            "StudyID",
+            "PatientID",
+            "PatientBirth",
+            "PatientSex_DICOM",
+            "Projection",
+            "Labels",
+        ])?;
+        let blacklist: HashSet<&str> = match self.blacklist {
+            Blacklist::Published => BLACKLIST.into(),
+            Blacklist::None => HashSet::new(),
+        };
+        // The download has one folder for each ImageDir; the published study had all images in one.
+        let by_folder = self.root.join("0").is_dir();
+        let words = Words::new();
+        let mut known: HashMap<String, Vec<Observation>> = HashMap::new();
+        let file = table.file.clone();
+        let mut rows = Rows::multi(&self.name, FINDINGS.iter().map(|(name, _)| *name));
+        rows.table(&file);
+        while let Some(row) = table.next(skipped)? {
+            let view = row.text(view).map(|v| if v == "AP_horizontal" { "AP Supine" } else { v });
+            if !in_views(&self.views, view, skipped, &file, row.line) {
+                continue;
+            }
+            let id = row.raw(image);
+            let Some(labels) = row.text(labels) else {
+                skipped.row("the labels are blank", &file, row.line, id);
+                continue;
+            };
+            if blacklist.contains(id) {
+                skipped.row("the image is blacklisted", &file, row.line, id);
+                continue;
+            }
+            if !known.contains_key(labels) {
+                known.insert(labels.into(), words.findings(labels));
+            }
+            let year = |text: Option<&str>| text.and_then(|t| t.get(..4)).and_then(|t| t.parse::<f32>().ok());
+            let age = year(row.text(date)).zip(year(row.text(birth))).map(|(d, b)| d - b);
+            let new = NewRow {
+                image: if by_folder { format!("{}/{id}", row.raw(folder)) } else { id.into() },
+                patient: row.owned(patient),
+                study: row.owned(study),
+                view: view.map(str::to_string),
+                sex: row.text(sex).and_then(table::sex),
+                age: age.filter(|a| (0.0..=120.0).contains(a)),
+                healthy: Some(labels == "['normal']"),
+                ..Default::default()
+            };
+            rows.push(row.line, new, &known[labels]);
+        }
+        if self.split == Split::Published {
+            let train = (rows.len() as f64 * TRAIN) as usize;
+            let order = RandomState::new(SEED).permutation(rows.len());
+            rows.arrange(&order, |place| Some(if place < train { "train" } else { "test" }));
+        }
+        rows.finish(&self.root, self.missing, skipped, "images belong below the root itself, or in the folders 0 to 54")
+    }
+}
+
+/// What is searched for in label lists.
+struct Words(Vec<Vec<String>>);
+
+impl Words {
+    fn new() -> Self {
+        let of = |(name, more): (&str, &[&str])| {
+            let mut words = vec![name.to_lowercase()];
+            words.extend(more.iter().map(|w| w.to_string()));
+            words
+        };
+        Words(FINDINGS.into_iter().map(of).collect())
+    }
+
+    fn findings(&self, labels: &str) -> Vec<Observation> {
+        let present = |words: &Vec<String>| words.iter().any(|w| labels.contains(w.as_str()));
+        self.0.iter().map(|w| if present(w) { Observation::Present } else { Observation::Absent }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str =
+        ",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,Projection,Report,Labels\n";
+
+    #[test]
+    fn lists_and_newlines_blanks_and_the_blacklist() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = format!(
+            "0,a.png,0,20140915,s1,p1,1930.0,F,PA,sin hallazg,['normal']\n\
+             1,b.png,0,20140915,s2,p2,,M,AP_horizontal,\"dos\nlineas\",\"['hydropneumothorax', 'air bronchogram']\"\n\
+             2,c.png,0,20140915,s2,p2,0,O,L,x,nan\n\
+             3,{},0,20140915,s2,p2,0,M,L,x,['normal']\n\
+             4,d.png,0,20140915,s3,p3,1930.0,M,UNK,x,['normal']\n",
+            BLACKLIST[0]
+        );
+        let file = dir.path().join("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv");
+        std::fs::write(file, format!("{HEADER}{rows}")).unwrap();
+        let json = serde_json::json!({
+            "root": dir.path(), "missing": "keep", "views": ["PA", "AP Supine", "L"], "split": "none"
+        });
+        let mut options: Options = serde_json::from_value(json).unwrap();
+        let mut skipped = Skipped::default();
+        let d = options.read(&mut skipped).unwrap();
+        assert_eq!(d.rows(), 2);
+        assert_eq!(d.text("view").unwrap().value(1), "AP Supine");
+        assert_eq!(d.ages().unwrap().value(0), 84.0);
+        for (name, expected) in
+            [("Pneumothorax", 1), ("Consolidation", 1), ("Infiltration", 1), ("Mass", 0), ("Pneumonia", 0)]
+        {
+            assert_eq!(d.label(name).unwrap().value(1), expected, "{name}");
+        }
+        assert!(d.text("split").is_none());
+        for what in ["the labels are blank", "the image is blacklisted", "view UNK is not among views"] {
+            assert_eq!(skipped.of(what), 1, "{what}");
+        }
+        options.split = Split::Published;
+        let d = options.read(&mut skipped).unwrap();
+        let splits: Vec<&str> = d.text("split").unwrap().iter().flatten().collect();
+        assert_eq!(splits, ["train", "test"]);
+    }
+
+    #[test]
+    fn the_blacklist_has_no_image_twice() {
+        assert_eq!(HashSet::from(BLACKLIST).len(), 30);
+    }
+}

@@ -1,0 +1,249 @@
+//! `report`: Parquet files of every table, a leaderboard, and one self-contained page.
+//!
+//! The page holds results alone. Clocks, hosts and versions are on the run page, which is made from records.
+
+mod gallery;
+mod plot;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Cell, Input, InputSpec, Kind, Nodes, Note, cell::NOTES, frames};
+use crate::{
+    error::{Error, Result},
+    report::{
+        frame::{self, Frame},
+        html::{Notice, Page, Provenance, Table},
+        leaderboard::{self, Entry},
+    },
+    store::artifact::ArtifactType,
+};
+
+pub use plot::PlotSpec;
+
+pub struct Report;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// The page's title.
+    #[serde(default = "title")]
+    pub title: String,
+    /// What was asked and what came out, in a sentence or two of your own.
+    #[serde(default)]
+    pub lead: String,
+    /// The tables: `NODE` or `NODE.OUTPUT`. Each becomes a Parquet file with its cells' axes as columns.
+    pub tables: Nodes,
+    /// Plots of these tables.
+    #[serde(default)]
+    pub plots: Vec<PlotSpec>,
+    /// Predictions of which sample images are shown.
+    #[serde(default)]
+    pub predictions: Option<Nodes>,
+    /// The decoded images that the predictions are of.
+    #[serde(default)]
+    pub images: Option<Nodes>,
+    /// Turns metrics tables into leaderboard entries.
+    #[serde(default)]
+    pub leaderboard: Option<Leaderboard>,
+}
+
+fn title() -> String {
+    "Results".into()
+}
+
+/// How a metrics table becomes leaderboard entries.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Leaderboard {
+    /// The table, one of `tables`.
+    pub table: String,
+    /// What is done: `Image Classification`.
+    pub task: String,
+    /// The metric that is listed.
+    pub metric: String,
+    /// The axis that holds the target's name.
+    pub dataset: String,
+    /// The axes that together name the model.
+    pub model: Vec<String>,
+    /// The axes that are averaged over.
+    #[serde(default = "seed")]
+    pub mean_over: Vec<String>,
+}
+
+fn seed() -> Vec<String> {
+    vec!["seed".into()]
+}
+
+impl Kind for Report {
+    const NAME: &'static str = "report";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Writes tables as Parquet, and one self-contained page with tables and plots.";
+    type Params = Params;
+
+    fn inputs() -> &'static [InputSpec] {
+        const { &[
+            InputSpec::cells("tables", &[ArtifactType::Table]).prefer("metrics").named(),
+            InputSpec::maybe_cells("predictions", &[ArtifactType::Table]).prefer("predictions").named(),
+            InputSpec::maybe_cells("images", &[ArtifactType::Images, ArtifactType::Dataset]),
+        ] }
+    }
+
+    fn outputs() -> &'static [(&'static str, ArtifactType)] {
+        &[("report", ArtifactType::Report)]
+    }
+
+    fn check(params: &Params) -> Vec<(String, String)> {
+        match (&params.predictions, &params.images) {
+            (Some(_), None) => vec![("predictions".into(), "needs images, the node that decoded them".into())],
+            _ => Vec::new(),
+        }
+    }
+
+    fn run(params: &Params, cell: &Cell) -> Result<()> {
+        let tables = frames::by_node(cell, "tables")?;
+        let mut files: Vec<(String, PathBuf)> = Vec::new();
+        let mut page = Page::new(&params.title);
+        if !params.lead.is_empty() {
+            page = page.lead(&params.lead);
+        }
+        if !params.plots.is_empty() {
+            page = page.section("Plots");
+            for (i, spec) in params.plots.iter().enumerate() {
+                let plot = spec.draw(&tables)?;
+                let name = format!("plots/{}-{}.svg", i + 1, spec.kind.name());
+                files.push((name.clone(), write(cell, &name, &plot.standalone())?));
+                page = page.plot(&plot);
+            }
+        }
+        page = page.section("Tables");
+        for (name, table) in &tables {
+            let file = format!("{}.parquet", name.replace('.', "-"));
+            let path = cell.work.join(&file);
+            frame::write_parquet(table, &path)?;
+            page = page.table(&Table::from_frame(name, &headline(table)?)?.note(&format!("All rows are in {file}.")));
+            files.push((file, path));
+        }
+        if let Some(spec) = &params.leaderboard {
+            let entries = spec.entries(find(&tables, &spec.table)?)?;
+            for name in leaderboard::write_all(&entries, cell.work)? {
+                let path = cell.work.join(&name);
+                files.push((name, path));
+            }
+            page = page.section("Leaderboard").table(&Table::from_frame("", &leaderboard::frame(&entries)?)?);
+        }
+        let galleries = gallery::galleries(cell)?;
+        if !galleries.is_empty() {
+            page = page.section("Sample images");
+            for gallery in &galleries {
+                page = page.images(gallery);
+            }
+        }
+        let notices = notices(cell)?;
+        if !notices.is_empty() {
+            page = page.section("Notes").notes(&notices);
+        }
+        page = page.section("Provenance").provenance(&provenance(cell));
+        files.push(("index.html".into(), write(cell, "index.html", &page.render())?));
+        cell.publish("report", ArtifactType::Report, &files)
+    }
+}
+
+fn write(cell: &Cell, name: &str, text: &str) -> Result<PathBuf> {
+    let path = cell.work.join(name);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    std::fs::write(&path, text).map_err(Error::io(&path))?;
+    Ok(path)
+}
+
+fn find<'a>(tables: &'a [(String, Frame)], name: &str) -> Result<&'a Frame> {
+    tables.iter().find(|(n, _)| n == name).map(|(_, t)| t).ok_or_else(|| {
+        let known: Vec<&str> = tables.iter().map(|(n, _)| n.as_str()).collect();
+        Error::invalid(format!("{name} is not one of the report's tables"))
+            .with_hint(format!("its tables are {}", known.join(", ")))
+    })
+}
+
+/// Of a metrics table the numbers over all classes; other tables whole.
+fn headline(table: &Frame) -> Result<Frame> {
+    let is_metrics = ["metric", "class", "value"].iter().all(|c| table.column(c).is_ok());
+    if !is_metrics {
+        return Ok(table.clone());
+    }
+    let overall = table.column("class")?.is_null();
+    Ok(table.filter(&overall)?.drop("class")?)
+}
+
+impl Leaderboard {
+    fn entries(&self, table: &Frame) -> Result<Vec<Entry>> {
+        let column = |name: &str| frame::values(table, name);
+        let (metrics, classes, values) = (column("metric")?, column("class")?, column("value")?);
+        let dataset = column(&self.dataset)?;
+        let model = self.model.iter().map(|m| column(m)).collect::<Result<Vec<_>>>()?;
+        // (dataset, model) to the values of its repeats, in the table's order.
+        let mut groups: Vec<((String, String), Vec<f64>)> = Vec::new();
+        for row in 0..table.height() {
+            if metrics[row] != self.metric.as_str() || !classes[row].is_null() {
+                continue;
+            }
+            let name: Vec<String> = model.iter().map(|m| frame::label(&m[row])).collect();
+            let key = (frame::label(&dataset[row]), name.join(" "));
+            let at = groups.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
+                groups.push((key, Vec::new()));
+                groups.len() - 1
+            });
+            groups[at].1.extend(values[row].as_f64());
+        }
+        Ok(groups
+            .into_iter()
+            .map(|((dataset, model), values)| Entry {
+                task: self.task.clone(),
+                dataset,
+                metric: self.metric.clone(),
+                value: crate::eval::statistic::mean(&values),
+                model,
+            })
+            .collect())
+    }
+}
+
+/// What the cells behind the tables wrote down, once each.
+fn notices(cell: &Cell) -> Result<Vec<Notice>> {
+    let mut notices: Vec<Notice> = Vec::new();
+    for input in cell.many("tables") {
+        for note in notes(cell, input)? {
+            let axes: Vec<String> = input.axes.iter().map(|(n, v)| format!("{n}={}", frame::label(v))).collect();
+            let place = if axes.is_empty() { input.name() } else { format!("{}[{}]", input.name(), axes.join(",")) };
+            notices.push(Notice { place, what: note.what, count: note.count, detail: note.detail });
+        }
+    }
+    Ok(notices)
+}
+
+fn notes(cell: &Cell, input: &Input) -> Result<Vec<Note>> {
+    match input.artifact.file(NOTES) {
+        None => Ok(Vec::new()),
+        Some(file) => {
+            let path = cell.store.local(&file.digest)?;
+            Ok(serde_json::from_slice(&std::fs::read(&path).map_err(Error::io(&path))?)?)
+        }
+    }
+}
+
+fn provenance(cell: &Cell) -> Vec<Provenance> {
+    cell.many("tables")
+        .iter()
+        .map(|input| Provenance {
+            name: input.name(),
+            node: input.node.clone(),
+            kind: input.kind.clone(),
+            axes: input.axes.iter().map(|(n, v)| (n.clone(), frame::label(v))).collect(),
+            digest: input.artifact.digest().hex(),
+            parts: Vec::new(),
+        })
+        .collect()
+}

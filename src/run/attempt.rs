@@ -1,0 +1,187 @@
+//! One cell from ready to current: judge again, lock, run, publish.
+//!
+//! Runs on a thread of its own, blocks where it must, and decides nothing about other cells.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    event::{Event, Observer},
+    executor::{Executor, Task, World},
+};
+use crate::{
+    error::{Error, Result},
+    pipeline::Pipeline,
+    plan::{self, Parent, Planner, State},
+    progress::{Cancel, Progress},
+    store::{Last, Log, Store, source::SourceIndex},
+};
+
+/// What running cells share.
+pub struct Shared<'a> {
+    pub pipeline: &'a Pipeline,
+    pub store: &'a Store,
+    pub sources: &'a SourceIndex,
+    pub planner: &'a Planner<'a>,
+    pub executor: &'a dyn Executor,
+    pub observer: &'a dyn Observer,
+    pub cancel: &'a Cancel,
+    /// What is current by now, by index of the cell.
+    pub current: RwLock<HashMap<usize, Arc<Last>>>,
+    /// Names of the logs of cells that were started, by index.
+    pub logs: Mutex<HashMap<usize, String>>,
+}
+
+/// How an attempt at a cell ended well.
+pub enum Attempt {
+    /// It need not run.
+    Spared(Arc<Last>),
+    Ran(Arc<Last>),
+    /// Another process or thread is computing the same cell.
+    Busy,
+}
+
+impl Shared<'_> {
+    pub fn log_of(&self, index: usize) -> Option<String> {
+        self.logs.lock().unwrap_or_else(|e| e.into_inner()).get(&index).cloned()
+    }
+
+    /// Makes a cell current, whose parents all are.
+    pub fn attempt(&self, index: usize, threads: usize) -> Result<Attempt> {
+        let cell = &self.pipeline.cells[index];
+        let parents: HashMap<usize, Arc<Last>> = {
+            let current = self.current.read().unwrap_or_else(|e| e.into_inner());
+            let inputs = cell.inputs.values().flatten();
+            inputs.filter_map(|input| Some((input.cell, current.get(&input.cell)?.clone()))).collect()
+        };
+        let known = |parent: usize| parents.get(&parent).map_or(Parent::Waits, |last| Parent::Known(&last.outputs));
+        let mut verdict = self.planner.judge(index, &known)?;
+        let mut lock = None;
+        // The second round finds the record of whoever held the lock before.
+        while verdict.state == State::Run && lock.is_none() {
+            let Some(key) = &verdict.key else { return Err(unexpected(&verdict.reasons)) };
+            lock = self.store.try_lock(key)?;
+            if lock.is_none() {
+                return Ok(Attempt::Busy);
+            }
+            if self.store.record_stamp(key)?.is_some() {
+                verdict = self.planner.judge(index, &known)?;
+            }
+        }
+        let key = match (verdict.state, verdict.key, verdict.current) {
+            (State::Fresh, _, Some(last)) => return Ok(Attempt::Spared(last)),
+            (State::Run, Some(key), _) => key,
+            _ => return Err(unexpected(&verdict.reasons)),
+        };
+        let task = Task {
+            key,
+            kind: cell.kind.name().into(),
+            kind_version: cell.kind.version(),
+            pipeline: self.pipeline.name.clone(),
+            cell: cell.id.clone(),
+            params: cell.params.clone(),
+            parts: verdict.parts,
+            inputs: plan::inputs(self.pipeline, index, &|parent| parents.get(&parent).map(|last| &last.outputs))?,
+        };
+        let log = self.store.log(&key)?;
+        self.logs.lock().unwrap_or_else(|e| e.into_inner()).insert(index, log.name().into());
+        let reasons: Vec<String> = verdict.reasons.iter().map(ToString::to_string).collect();
+        log.line(&format!("{}: {}; {threads} threads", cell.id, reasons.join("; ")));
+        self.observer.event(&Event::Started {
+            cell: cell.id.clone(),
+            key,
+            reasons,
+            threads,
+            resumes: self.store.has_scratch(&key),
+            log: log.name().into(),
+        });
+        let progress = CellProgress::new(&cell.id, &log, self.observer);
+        let world = World {
+            store: self.store,
+            sources: self.sources,
+            log: &log,
+            progress: &progress,
+            cancel: self.cancel,
+            threads,
+        };
+        let record = self.executor.execute(cell.kind, &task, &world).inspect_err(|e| log.line(&told(e)))?;
+        log.line("done");
+        let stamp = self.store.record_stamp(&key)?.ok_or_else(|| Error::store("the record just written is gone"))?;
+        let bytes = record.outputs.values().map(|artifact| artifact.bytes()).sum();
+        self.observer.event(&Event::Done {
+            cell: cell.id.clone(),
+            key,
+            wall_ms: record.wall_ms,
+            cpu_ms: record.cpu_ms,
+            peak_rss_bytes: record.peak_rss_bytes,
+            bytes,
+        });
+        Ok(Attempt::Ran(Arc::new(Last { key, stamp, wall_ms: record.wall_ms, outputs: record.outputs })))
+    }
+}
+
+/// A cell that could run when the run was planned and cannot now.
+fn unexpected(reasons: &[plan::Reason]) -> Error {
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    Error::invalid(reasons.join("; "))
+}
+
+fn told(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error}\nhint: {hint}"),
+        None => error.to_string(),
+    }
+}
+
+/// Passes a cell's progress on, a few times a second at most, and its lines to its log.
+struct CellProgress<'a> {
+    cell: &'a str,
+    log: &'a Log,
+    observer: &'a dyn Observer,
+    done: AtomicU64,
+    state: Mutex<(u64, &'static str, Instant)>,
+}
+
+/// Between two progress events of a cell.
+const EVERY: Duration = Duration::from_millis(200);
+
+impl<'a> CellProgress<'a> {
+    fn new(cell: &'a str, log: &'a Log, observer: &'a dyn Observer) -> Self {
+        CellProgress { cell, log, observer, done: AtomicU64::new(0), state: Mutex::new((0, "", Instant::now())) }
+    }
+
+    fn tell(&self, total: u64, unit: &str) {
+        let done = self.done.load(Ordering::Relaxed);
+        self.observer.event(&Event::Progress { cell: self.cell.into(), done, total, unit: unit.into() });
+    }
+}
+
+impl Progress for CellProgress<'_> {
+    fn begin(&self, total: u64, unit: &'static str) {
+        self.done.store(0, Ordering::Relaxed);
+        *self.state.lock().unwrap_or_else(|e| e.into_inner()) = (total, unit, Instant::now());
+        self.tell(total, unit);
+    }
+
+    fn advance(&self, by: u64) {
+        self.done.fetch_add(by, Ordering::Relaxed);
+        // A thread that finds another one telling has nothing to add.
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if state.2.elapsed() >= EVERY {
+            state.2 = Instant::now();
+            let (total, unit, _) = *state;
+            drop(state);
+            self.tell(total, unit);
+        }
+    }
+
+    fn log(&self, line: &str) {
+        self.log.line(line);
+    }
+}

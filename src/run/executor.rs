@@ -1,0 +1,155 @@
+//! Executors: what runs a cell, here or elsewhere.
+//!
+//! A [`Task`] is a cell's whole input. Saved in the store, it can be run by any process that reaches the store
+//! ([`run_saved`], behind `scaleshot cell KEY`); an executor for a cluster saves it, submits that command, and
+//! waits for the record. Executors hold no locks and no slots: their caller does.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::meter::{self, Meter};
+use crate::{
+    digest::Digest,
+    error::{Error, Result},
+    kind::{self, AnyKind, Cell, Input},
+    progress::{Cancel, Progress},
+    store::{Log, Store, part::Part, record::Record, source::SourceIndex},
+};
+
+/// A cell with everything it depends on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task {
+    pub key: Digest,
+    pub kind: String,
+    pub kind_version: u32,
+    pub pipeline: String,
+    pub cell: String,
+    pub params: Value,
+    pub parts: Vec<Part>,
+    pub inputs: BTreeMap<String, Vec<Input>>,
+}
+
+/// What an executor may use.
+pub struct World<'a> {
+    pub store: &'a Store,
+    pub sources: &'a SourceIndex,
+    pub log: &'a Log,
+    pub progress: &'a dyn Progress,
+    pub cancel: &'a Cancel,
+    pub threads: usize,
+}
+
+/// Runs a cell to its published record.
+pub trait Executor: Send + Sync {
+    /// # Errors
+    /// What the kind said; [`Error::Interrupted`] where it stopped at a checkpoint.
+    fn execute(&self, kind: &'static dyn AnyKind, task: &Task, world: &World) -> Result<Record>;
+}
+
+/// Runs cells in this process, each on threads of its own.
+pub struct InProcess;
+
+/// Stack of a compute thread: query engines recurse deeply.
+const STACK_BYTES: usize = 16 << 20;
+
+impl Executor for InProcess {
+    fn execute(&self, kind: &'static dyn AnyKind, task: &Task, world: &World) -> Result<Record> {
+        let World { store, sources, log, .. } = *world;
+        let meter = Meter::start();
+        let work = store.work_folder(kind.name())?;
+        let scratch = store.scratch(&task.key)?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(world.threads)
+            .stack_size(STACK_BYTES)
+            .thread_name(|i| format!("cell-{i}"))
+            .build()
+            .map_err(|e| Error::invalid(format!("cannot start {} threads: {e}", world.threads)))?;
+        let cell = Cell::new(&task.inputs, store, sources, work.path(), &scratch, world.progress, world.cancel);
+        let ran = pool.install(|| catch_unwind(AssertUnwindSafe(|| kind.run(&task.params, &cell))));
+        match ran {
+            Ok(done) => done?,
+            Err(panic) => {
+                return Err(Error::Invalid {
+                    message: format!("bug: kind {} panicked: {}", kind.name(), panic_text(&*panic)),
+                    hint: Some("please report it, with the log and the pipeline".into()),
+                });
+            }
+        }
+        let (outputs, notes) = cell.finish()?;
+        for (name, artifact) in &outputs {
+            if !kind.outputs().iter().any(|(declared, of)| declared == name && *of == artifact.kind) {
+                return Err(Error::invalid(format!(
+                    "bug: kind {} published {name} ({}), which it does not declare",
+                    kind.name(),
+                    artifact.kind.name()
+                )));
+            }
+        }
+        for source in kind.sources(&task.params)? {
+            sources.check(&source.path)?;
+            // The listing is what a later reason counts changed files against.
+            store.put_bytes(sources.digest_tree(&source.path)?.listing().as_bytes())?;
+        }
+        let cpu: Option<Duration> = pool.broadcast(|_| meter::thread_cpu()).into_iter().sum();
+        let measured = meter.stop();
+        let record = Record {
+            key: task.key,
+            kind: task.kind.clone(),
+            kind_version: task.kind_version,
+            pipeline: task.pipeline.clone(),
+            cell: task.cell.clone(),
+            parts: task.parts.clone(),
+            outputs,
+            notes,
+            wall_ms: measured.wall_ms,
+            cpu_ms: cpu.map(|d| d.as_millis() as u64),
+            peak_rss_bytes: measured.peak_rss_bytes,
+            threads: world.threads,
+            machine: meter::machine(),
+            program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
+            finished_unix_ms: meter::unix_ms(),
+            log: Some(log.name().into()),
+        };
+        store.finish_log(log)?;
+        store.put_record(&record)?;
+        store.clear_scratch(&task.key)?;
+        Ok(record)
+    }
+}
+
+/// Runs a task that was saved in the store, in this process: `scaleshot cell KEY`.
+///
+/// # Errors
+/// Where there is no such task, another process is computing it, or this program's kind has another version.
+pub fn run_saved(
+    store: &Store,
+    sources: &SourceIndex,
+    key: &Digest,
+    threads: usize,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Record> {
+    let task: Task = store.task(key)?.ok_or_else(|| Error::store(format!("no task {}", key.short())))?;
+    let kind = kind::find(&task.kind)
+        .filter(|kind| kind.version() == task.kind_version)
+        .ok_or_else(|| Error::invalid(format!("this program has no kind {} {}", task.kind, task.kind_version)))?;
+    let _lock = store
+        .try_lock(key)?
+        .ok_or_else(|| Error::store(format!("{} is being computed by another process", task.cell)))?;
+    let log = store.log(key)?;
+    // Content is found by digest only once its folder has been looked at in this process.
+    for source in kind.sources(&task.params)? {
+        sources.digest_tree(&source.path)?;
+    }
+    InProcess.execute(kind, &task, &World { store, sources, log: &log, progress, cancel, threads })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?")
+}

@@ -1,0 +1,130 @@
+//! What a cell took: time, processor time, memory; and the machine it ran on.
+//!
+//! Read from Linux's `/proc`; where that is absent the figures are null, never guessed.
+
+use std::{
+    fs::read_to_string,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crate::store::record::Machine;
+
+/// Cells that are being measured in this process now.
+static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Measures one cell from its making to [`Meter::stop`].
+pub struct Meter {
+    began: Instant,
+}
+
+/// What [`Meter::stop`] found.
+pub struct Measured {
+    pub wall_ms: u64,
+    /// The process's largest resident memory since the oldest cell that ran beside this one began.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+impl Meter {
+    pub fn start() -> Self {
+        if ACTIVE.fetch_add(1, Ordering::SeqCst) == 0 {
+            // Resets the high-water mark; refused in some containers, where it then counts from the start.
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
+        }
+        Meter { began: Instant::now() }
+    }
+
+    pub fn stop(&self) -> Measured {
+        Measured { wall_ms: self.began.elapsed().as_millis() as u64, peak_rss_bytes: status_bytes("VmHWM:") }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        ACTIVE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Processor time that the calling thread has used.
+pub fn thread_cpu() -> Option<Duration> {
+    let text = read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+}
+
+/// Looked at once: none of it changes while the process lives.
+pub fn machine() -> Machine {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    MACHINE.get_or_init(look).clone()
+}
+
+fn look() -> Machine {
+    let first = |text: Option<String>| text.unwrap_or_default().trim().to_string();
+    let cpu = read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.to_string())
+    });
+    Machine {
+        host: first(read_to_string("/proc/sys/kernel/hostname").ok()),
+        os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        cpu: first(cpu),
+        cores: cores(),
+        memory_bytes: memory_bytes("MemTotal:").unwrap_or(0),
+    }
+}
+
+/// Processors that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Memory that cells may take: what is free now, less a tenth for everything else.
+pub fn free_memory_bytes() -> u64 {
+    memory_bytes("MemAvailable:").map_or(u64::MAX, |b| b / 10 * 9)
+}
+
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+fn memory_bytes(field: &str) -> Option<u64> {
+    kib(&read_to_string("/proc/meminfo").ok()?, field)
+}
+
+fn status_bytes(field: &str) -> Option<u64> {
+    kib(&read_to_string("/proc/self/status").ok()?, field)
+}
+
+/// `VmHWM:     1234 kB` in bytes.
+fn kib(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find(|l| l.starts_with(field))?;
+    Some(line[field.len()..].trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files_are_read_and_absent_fields_are_null() {
+        assert_eq!(kib("VmPeak:\t 2 kB\nVmHWM:\t     1234 kB\n", "VmHWM:"), Some(1234 * 1024));
+        assert_eq!(kib("VmPeak:\t 2 kB\n", "VmHWM:"), None);
+    }
+
+    #[test]
+    fn work_shows_on_the_meter() {
+        let meter = Meter::start();
+        let before = thread_cpu();
+        // The kernel brings the figure up to date at its ticks only, so some work may not show yet.
+        let work = || (0..1_000_000u64).fold(0u64, |a, b| a.wrapping_mul(31).wrapping_add(std::hint::black_box(b)));
+        let shows = (0..1000).any(|_| {
+            std::hint::black_box(work());
+            thread_cpu() > before
+        });
+        assert!(shows || before.is_none());
+        assert!(meter.stop().peak_rss_bytes.is_none_or(|b| b > 0));
+        assert!(machine().cores > 0);
+    }
+}

@@ -1,0 +1,193 @@
+//! Blobs: files known by the digest of their content.
+//!
+//! A blob is written aside and renamed into place whole, and is never changed after. Nothing is removed here.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use super::{Store, artifact::FileRef, fault, record::Outputs};
+use crate::{
+    digest::Digest,
+    error::{Error, Result},
+};
+
+/// What became of work files that were published, so that one file may be published under two names.
+#[derive(Default)]
+pub(super) struct Moved(Mutex<HashMap<PathBuf, (Digest, u64)>>);
+
+impl Moved {
+    fn get(&self, path: &Path) -> Option<(Digest, u64)> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).get(path).copied()
+    }
+
+    fn insert(&self, path: &Path, blob: (Digest, u64)) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).insert(path.into(), blob);
+    }
+
+    pub(super) fn forget(&self, folder: &Path) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).retain(|path, _| !path.starts_with(folder));
+    }
+}
+
+/// What a look at a whole blob finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobState {
+    Whole,
+    Missing,
+    /// The content has another digest: a flipped bit, a cut file.
+    Damaged {
+        found: Digest,
+    },
+}
+
+impl Store {
+    /// Puts a file into the store: its digest and size in bytes.
+    ///
+    /// A file below a [`super::WorkFolder`] of this store is *moved* where the store is a folder, so it costs
+    /// one reading and no copy; any other file is copied and stays. Memory is bounded whatever the size.
+    pub fn put_file(&self, path: &Path) -> Result<(Digest, u64)> {
+        if !path.exists()
+            && let Some(blob) = self.blobs.get(path)
+        {
+            return Ok(blob);
+        }
+        let digest = Digest::of_file(path)?;
+        let bytes = path.metadata().map_err(Error::io(path))?.len();
+        fault::point("blob.hashed");
+        let own = self.is_work(path);
+        if self.blob_bytes(&digest)? != Some(bytes) {
+            match self.objects.path(&blob_name(&digest)) {
+                Some(target) if own => publish(path, &target)?,
+                Some(target) => {
+                    let aside = self.work_folder("copy")?;
+                    let copy = aside.path().join("blob");
+                    std::fs::copy(path, &copy).map_err(Error::io(path))?;
+                    publish(&copy, &target)?;
+                }
+                None => self.objects.upload(&blob_name(&digest), path)?,
+            }
+        } else if own {
+            std::fs::remove_file(path).map_err(Error::io(path))?;
+        }
+        if own && !path.exists() {
+            self.blobs.insert(path, (digest, bytes));
+        }
+        fault::point("blob.published");
+        Ok((digest, bytes))
+    }
+
+    /// Puts bytes that are in memory anyway.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
+        let digest = Digest::of(bytes);
+        if self.blob_bytes(&digest)? != Some(bytes.len() as u64) {
+            self.objects.put(&blob_name(&digest), bytes.to_vec())?;
+        }
+        fault::point("blob.published");
+        Ok((digest, bytes.len() as u64))
+    }
+
+    /// Whether a blob is there, by its presence alone.
+    pub fn has(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.blob_bytes(digest)?.is_some())
+    }
+
+    /// The size of a blob in bytes.
+    pub fn blob_bytes(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.objects.stamp(&blob_name(digest))?.map(|(bytes, _)| bytes))
+    }
+
+    /// The content of a small blob.
+    pub fn bytes(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.objects.get(&blob_name(digest))?.ok_or_else(|| missing(digest))
+    }
+
+    /// A real file with the content of a blob, for reading and mapping only: the blob itself in a folder store,
+    /// a checked copy otherwise.
+    pub fn local(&self, digest: &Digest) -> Result<PathBuf> {
+        let name = blob_name(digest);
+        if let Some(path) = self.objects.path(&name) {
+            return if path.is_file() { Ok(path) } else { Err(missing(digest)) };
+        }
+        let target = self.home.join(&name);
+        if target.is_file() {
+            return Ok(target);
+        }
+        let aside = self.work_folder("fetch")?;
+        let path = aside.path().join("blob");
+        let file = File::create(&path).map_err(Error::io(&path))?;
+        self.objects.download(&name, file)?.ok_or_else(|| missing(digest))?;
+        if Digest::of_file(&path)? != *digest {
+            return Err(damaged(digest));
+        }
+        publish(&path, &target)?;
+        Ok(target)
+    }
+
+    /// Reads the whole blob and compares its digest.
+    pub fn verify_blob(&self, digest: &Digest) -> Result<BlobState> {
+        let mut hasher = blake3::Hasher::new();
+        if self.objects.download(&blob_name(digest), &mut hasher)?.is_none() {
+            return Ok(BlobState::Missing);
+        }
+        let found = Digest(*hasher.finalize().as_bytes());
+        Ok(if found == *digest { BlobState::Whole } else { BlobState::Damaged { found } })
+    }
+
+    /// Removes a blob, which makes the cells that need it run again: the repair of a damaged one. Whether there
+    /// was one.
+    pub fn delete_blob(&self, digest: &Digest) -> Result<bool> {
+        let was = self.has(digest)?;
+        self.objects.delete(&blob_name(digest))?;
+        Ok(was)
+    }
+
+    /// Digests and sizes of all blobs, sorted.
+    pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let names = self.objects.list("blobs")?;
+        Ok(names.iter().filter_map(|(name, bytes)| Some((name.rsplit('/').next()?.parse().ok()?, *bytes))).collect())
+    }
+
+    /// The first file of these outputs that is not in the store with its size: (output, file).
+    pub fn first_missing<'a>(&self, outputs: &'a Outputs) -> Result<Option<(&'a str, &'a FileRef)>> {
+        for (output, artifact) in outputs {
+            for file in &artifact.files {
+                if self.blob_bytes(&file.digest)? != Some(file.bytes) {
+                    return Ok(Some((output, file)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("blobs/{}/{hex}", &hex[..2])
+}
+
+fn missing(digest: &Digest) -> Error {
+    Error::store(format!("blob {} is missing", digest.short())).with_hint("run the pipeline again: it is recomputed")
+}
+
+fn damaged(digest: &Digest) -> Error {
+    Error::store(format!("blob {} is damaged", digest.short())).with_hint("remove it and run the pipeline again")
+}
+
+/// Moves a finished file to its place. Read-only first: a blob must never change under its name.
+fn publish(from: &Path, to: &Path) -> Result<()> {
+    std::fs::set_permissions(from, std::fs::Permissions::from_mode(0o444)).map_err(Error::io(from))?;
+    fault::point("blob.staged");
+    match std::fs::rename(from, to) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let folder = to.parent().unwrap_or(to);
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            std::fs::rename(from, to).map_err(Error::io(to))
+        }
+        moved => moved.map_err(Error::io(to)),
+    }
+}

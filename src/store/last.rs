@@ -1,0 +1,53 @@
+//! The latest key of each cell of a pipeline.
+//!
+//! It says what a cell was when it last was current, which is what a reason is told against; and it carries a
+//! copy of each record's outputs, so that a run with nothing to do opens one file and not ten thousand. It is
+//! never what makes a cell fresh: a record must stand behind it, unchanged.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, fault, record::Outputs};
+use crate::{digest::Digest, error::Result};
+
+/// One cell of a pipeline when it last was current.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Last {
+    pub key: Digest,
+    /// Of the record (see [`Store::record_stamp`]) from which the outputs are copied.
+    pub stamp: String,
+    /// How long it took, for estimates.
+    pub wall_ms: u64,
+    pub outputs: Outputs,
+}
+
+impl Store {
+    /// By cell. A file that cannot be read counts as absent: it only makes reasons poorer.
+    pub fn last(&self, pipeline: &str) -> Result<HashMap<String, Last>> {
+        let Some(bytes) = self.objects.get(&last_name(pipeline))? else { return Ok(HashMap::new()) };
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// Overlays `changed` on what is there; two runs of one pipeline keep each other's entries.
+    pub fn update_last(&self, pipeline: &str, changed: &BTreeMap<String, Last>) -> Result<()> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let name = last_name(pipeline);
+        let _lock = self.named(&name.replace('/', "-"))?;
+        let mut cells: BTreeMap<String, Last> = self.last(pipeline)?.into_iter().collect();
+        cells.extend(changed.iter().map(|(cell, last)| (cell.clone(), last.clone())));
+        fault::point("last.before");
+        self.objects.put(&name, serde_json::to_vec(&cells)?)?;
+        fault::point("last.published");
+        Ok(())
+    }
+}
+
+/// Pipeline names are the user's, so anything that could be more than a file name is replaced by its digest.
+fn last_name(pipeline: &str) -> String {
+    let plain = (1..=80).contains(&pipeline.len())
+        && pipeline.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if plain { format!("last/{pipeline}.json") } else { format!("last/{}.json", Digest::of(pipeline.as_bytes())) }
+}

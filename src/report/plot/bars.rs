@@ -2,7 +2,7 @@
 //!
 //! Horizontal, since names of sources and targets are long and phones are narrow.
 
-use super::{PanelSvg, Plot, Scale, WIDTH, axis, fit, lines::describe, number, style};
+use super::{Marks, PanelSvg, Plot, Scale, WIDTH, axis, fit, lines::describe, number, style};
 use crate::{
     error::Result,
     report::{
@@ -27,7 +27,7 @@ pub fn bars(frame: &Frame, spec: &Spec, title: &str) -> Result<Plot> {
         legend,
         legend_title: summary.spec.color.join(" · "),
         data: Some(summary.data()?),
-        filled: true,
+        marks: Marks::Bars,
     })
 }
 

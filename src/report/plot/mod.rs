@@ -30,6 +30,15 @@ pub struct PanelSvg {
     pub description: String,
 }
 
+/// What a series looks like, and so its key in the legend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    Bars,
+    /// Lines with markers.
+    Points,
+    Lines,
+}
+
 /// Panels, a legend and a caption that names the error bars.
 #[derive(Clone, Debug)]
 pub struct Plot {
@@ -42,8 +51,7 @@ pub struct Plot {
     pub legend_title: String,
     /// The numbers shown, for a table under the plot.
     pub data: Option<Frame>,
-    /// Whether series are filled areas (bars) rather than lines with markers.
-    pub filled: bool,
+    pub marks: Marks,
 }
 
 /// Inks and the palette in both themes. Yellow is last and darkened on light ground, where it would
@@ -66,7 +74,7 @@ impl Plot {
             for (i, name) in self.legend.iter().enumerate() {
                 out.push_str(&format!(
                     "<li><svg class=\"key\" viewBox=\"0 0 28 12\" aria-hidden=\"true\">{}</svg>{}</li>",
-                    key(i, self.filled),
+                    key(i, self.marks),
                     escape(name)
                 ));
             }
@@ -110,7 +118,7 @@ impl Plot {
                 "<g transform=\"translate({},{})\">{}<text x=\"34\" y=\"10\">{}</text></g>",
                 number(x),
                 number(y),
-                key(i, self.filled),
+                key(i, self.marks),
                 escape(name)
             ));
             x += need;
@@ -154,14 +162,15 @@ pub(crate) fn style(series: usize) -> String {
     if dash == 0 { format!("s{}", series % 7) } else { format!("s{} d{}", series % 7, (dash - 1) % 2 + 1) }
 }
 
-fn key(series: usize, filled: bool) -> String {
-    if filled {
+fn key(series: usize, marks: Marks) -> String {
+    if marks == Marks::Bars {
         return format!(
             "<rect class=\"bar {}\" x=\"7\" y=\"1\" width=\"14\" height=\"10\" rx=\"1.5\"/>",
             style(series)
         );
     }
-    format!("<g class=\"{}\"><path class=\"line\" d=\"M2 6H26\"/>{}</g>", style(series), marker(series, 14.0, 6.0))
+    let mark = if marks == Marks::Points { marker(series, 14.0, 6.0) } else { String::new() };
+    format!("<g class=\"{}\"><path class=\"line\" d=\"M2 6H26\"/>{mark}</g>", style(series))
 }
 
 /// The marker of a series, about 7 units across.

@@ -72,7 +72,7 @@ pub fn minimise(mut f: impl FnMut(&[f64], &mut [f64]) -> f64, start: &[f64], opt
             }
             step = if high.is_finite() { (low + high) / 2.0 } else { 2.0 * low };
         }
-        if !found && !(next_value < value) {
+        if !found && (next_value.is_nan() || next_value >= value) {
             if pairs.is_empty() {
                 return Minimum { x, value, iterations: iteration, converged: false };
             }

@@ -21,3 +21,6 @@ pub mod predictions;
 pub mod query;
 pub mod runpage;
 pub mod summary;
+
+#[cfg(test)]
+mod sample;

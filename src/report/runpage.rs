@@ -135,85 +135,140 @@ fn bytes(n: u64) -> String {
     }
 }
 
-/// The nodes in the order of first appearance, each with its cells' states.
+/// A node with its cells' states, in the order of first appearance.
 struct Node<'a> {
     name: &'a str,
     kind: &'a str,
-    parents: Vec<&'a str>,
+    /// Places of its parents in the list of nodes.
+    parents: Vec<usize>,
     states: BTreeMap<State, usize>,
     layer: usize,
 }
 
 fn nodes(rows: &[RunRow]) -> Vec<Node<'_>> {
-    let mut nodes: Vec<Node<'_>> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     for r in rows {
-        let at = match nodes.iter().position(|n| n.name == r.node) {
-            Some(at) => at,
-            None => {
-                nodes.push(Node {
-                    name: &r.node,
-                    kind: &r.kind,
-                    parents: Vec::new(),
-                    states: BTreeMap::new(),
-                    layer: 0,
-                });
-                nodes.len() - 1
-            }
-        };
+        if !names.contains(&r.node.as_str()) {
+            names.push(&r.node);
+        }
+    }
+    let mut nodes: Vec<Node<'_>> = names
+        .iter()
+        .map(|n| Node { name: n, kind: "", parents: Vec::new(), states: BTreeMap::new(), layer: 0 })
+        .collect();
+    for r in rows {
+        let Some(at) = names.iter().position(|n| *n == r.node) else { continue };
+        nodes[at].kind = &r.kind;
         *nodes[at].states.entry(r.state).or_default() += 1;
-        for p in r.parents.iter().map(String::as_str).filter(|p| *p != r.node) {
-            if !nodes[at].parents.contains(&p) {
+        for p in r.parents.iter().filter_map(|p| names.iter().position(|n| n == p)) {
+            if p != at && !nodes[at].parents.contains(&p) {
                 nodes[at].parents.push(p);
             }
         }
     }
-    // Longest path from a source; as many rounds as nodes, so that a cycle cannot hold it up.
+    // Longest path from a source; at most as many rounds as nodes, so that a cycle cannot hold it up.
     for _ in 0..nodes.len() {
         for i in 0..nodes.len() {
-            let above =
-                nodes[i].parents.iter().filter_map(|p| nodes.iter().find(|n| n.name == *p)).map(|n| n.layer + 1).max();
+            let above = nodes[i].parents.iter().map(|&p| nodes[p].layer + 1).max();
             nodes[i].layer = above.unwrap_or(0).min(nodes.len());
+        }
+    }
+    // Then as late as its children allow, so that edges are short.
+    for i in (0..nodes.len()).rev() {
+        let below = nodes.iter().filter(|n| n.parents.contains(&i)).map(|n| n.layer).min();
+        if let Some(below) = below {
+            nodes[i].layer = nodes[i].layer.max(below.saturating_sub(1));
         }
     }
     nodes
 }
 
+const WIDE: f64 = 168.0;
+const HIGH: f64 = 46.0;
+const STEP: f64 = WIDE + 56.0;
+
+/// What stands in a layer: a node, or an edge on its way past.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    Node(usize),
+    Pass { from: usize, to: usize },
+}
+
+/// y of every slot of every layer, and the height of the whole. Slots stand in the order of the mean
+/// height of what leads to them, which keeps most edges from crossing.
+fn layout(nodes: &[Node<'_>]) -> (Vec<BTreeMap<Slot, f64>>, f64) {
+    let layers = nodes.iter().map(|n| n.layer + 1).max().unwrap_or(0);
+    let mut places: Vec<BTreeMap<Slot, f64>> = Vec::new();
+    let mut tallest: f64 = 0.0;
+    for layer in 0..layers {
+        let mut slots: Vec<(f64, Slot)> = Vec::new();
+        let before = |slot: Slot| layer.checked_sub(1).and_then(|l| places[l].get(&slot).copied());
+        for (to, node) in nodes.iter().enumerate() {
+            let led: Vec<f64> = node
+                .parents
+                .iter()
+                .filter_map(|&from| before(Slot::Pass { from, to }).or_else(|| before(Slot::Node(from))))
+                .collect();
+            let mean = if led.is_empty() { f64::MAX } else { led.iter().sum::<f64>() / led.len() as f64 };
+            if node.layer == layer {
+                slots.push((mean, Slot::Node(to)));
+            }
+            for &from in node.parents.iter().filter(|&&p| nodes[p].layer < layer && layer < node.layer) {
+                let y = before(Slot::Pass { from, to }).or_else(|| before(Slot::Node(from)));
+                slots.push((y.unwrap_or(f64::MAX), Slot::Pass { from, to }));
+            }
+        }
+        slots.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut y = HIGH / 2.0 + 2.0;
+        let mut last = false;
+        let mut place = BTreeMap::new();
+        for (i, (_, slot)) in slots.iter().enumerate() {
+            let is_node = matches!(slot, Slot::Node(_));
+            if i > 0 {
+                y += match (last, is_node) {
+                    (true, true) => HIGH + 18.0,
+                    (false, false) => 12.0,
+                    _ => HIGH / 2.0 + 14.0,
+                };
+            }
+            last = is_node;
+            place.insert(*slot, y);
+        }
+        tallest = tallest.max(y + HIGH / 2.0 + 2.0);
+        places.push(place);
+    }
+    (places, tallest)
+}
+
 /// Nodes in layers from left to right.
 fn graph(rows: &[RunRow]) -> String {
-    const WIDE: f64 = 168.0;
-    const HIGH: f64 = 46.0;
     let nodes = nodes(rows);
-    let layers = nodes.iter().map(|n| n.layer + 1).max().unwrap_or(0);
-    let mut place: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    let mut tallest = 0;
-    for layer in 0..layers {
-        let mut of: Vec<&Node<'_>> = nodes.iter().filter(|n| n.layer == layer).collect();
-        // Children stand near the mean height of their parents, which keeps most edges from crossing.
-        let want = |n: &Node<'_>| {
-            let ys: Vec<f64> = n.parents.iter().filter_map(|p| place.get(p)).map(|p| p.1).collect();
-            ys.iter().sum::<f64>() / ys.len().max(1) as f64
-        };
-        of.sort_by(|a, b| want(a).total_cmp(&want(b)));
-        let at: Vec<(&str, (f64, f64))> = of
-            .iter()
-            .enumerate()
-            .map(|(i, n)| (n.name, (layer as f64 * (WIDE + 56.0) + 2.0, i as f64 * (HIGH + 18.0) + 2.0)))
-            .collect();
-        tallest = tallest.max(at.len());
-        place.extend(at);
-    }
-    let (width, height) = (layers as f64 * (WIDE + 56.0) - 52.0, tallest as f64 * (HIGH + 18.0) - 12.0);
+    let (places, height) = layout(&nodes);
+    let left = |layer: usize| layer as f64 * STEP + 2.0;
+    let width = left(places.len()) - (STEP - WIDE) + 2.0;
     let mut body = String::new();
-    for n in &nodes {
-        let (x, y) = place[n.name];
-        for p in n.parents.iter().filter_map(|p| place.get(p)) {
-            let (x0, y0, x1, y1) = (p.0 + WIDE, p.1 + HIGH / 2.0, x, y + HIGH / 2.0);
-            let middle = (x0 + x1) / 2.0;
-            body.push_str(&format!("<path class=\"base\" d=\"M{x0} {y0}C{middle} {y0} {middle} {y1} {x1} {y1}\"/>"));
+    for (to, node) in nodes.iter().enumerate() {
+        for &from in &node.parents {
+            let start = nodes[from].layer;
+            let mut y0 = places[start][&Slot::Node(from)];
+            let mut path = format!("M{} {y0}", left(start) + WIDE);
+            for (layer, place) in places.iter().enumerate().take(node.layer + 1).skip(start + 1) {
+                let end = layer == node.layer;
+                let slot = if end { Slot::Node(to) } else { Slot::Pass { from, to } };
+                let Some(&y1) = place.get(&slot) else { continue };
+                let (x0, x1) = (left(layer - 1) + WIDE, left(layer));
+                let middle = (x0 + x1) / 2.0;
+                path.push_str(&format!("C{middle} {y0} {middle} {y1} {x1} {y1}"));
+                if !end {
+                    path.push_str(&format!("H{}", x1 + WIDE));
+                }
+                y0 = y1;
+            }
+            body.push_str(&format!("<path class=\"base\" d=\"{path}\"/>"));
         }
     }
-    for n in &nodes {
-        let (x, y) = place[n.name];
+    for (i, n) in nodes.iter().enumerate() {
+        let (x, y) = (left(n.layer), places[n.layer][&Slot::Node(i)] - HIGH / 2.0);
         let cells: usize = n.states.values().sum();
         let states: Vec<String> = n
             .states
@@ -234,8 +289,9 @@ fn graph(rows: &[RunRow]) -> String {
         ));
     }
     format!(
-        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Graph of nodes\"><svg class=\"chart dag\" style=\"width:{width}px;max-width:none\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{} nodes in {layers} layers\">{body}</svg></div>\n",
-        nodes.len()
+        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Graph of nodes\"><svg class=\"chart dag\" style=\"width:{width}px\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{} nodes in {} layers\">{body}</svg></div>\n",
+        nodes.len(),
+        places.len()
     )
 }
 
@@ -298,6 +354,8 @@ mod tests {
         ];
         let layers: Vec<usize> = nodes(&rows).iter().map(|n| n.layer).collect();
         assert_eq!(layers, [0, 1, 2]);
+        let (places, _) = layout(&nodes(&rows));
+        assert!(places[1].contains_key(&Slot::Pass { from: 0, to: 2 }), "an edge past a layer has its own place");
         let info = RunInfo { pipeline: "p".into(), wall_ms: 3000, ..Default::default() };
         let html = render(&info, &rows).unwrap();
         assert!(html.contains(

@@ -238,6 +238,13 @@ impl Summary {
         format!("Mean over {} ({each} runs each); error bars: {bars}.", self.spec.repeat.join(", "))
     }
 
+    fn half(&self) -> &'static str {
+        match self.spec.spread {
+            Spread::Interval => "half of its 95 % t interval",
+            Spread::Deviation => "one standard deviation",
+        }
+    }
+
     /// Mean ± half the bar, panels and series down, x across.
     pub fn table(&self, caption: &str) -> Result<Table> {
         let mut rows = Rows::new();
@@ -260,7 +267,13 @@ impl Summary {
                 rows.push(row.iter().map(|(n, v)| (n.as_str(), v.clone())));
             }
         }
-        Ok(Table::from_frame(caption, &rows.frame()?)?.note(&format!("{}. {}", self.spec.y, self.caption())))
+        let most = self.panels.iter().flat_map(|p| &p.series).flat_map(|s| &s.points).map(|p| p.n).max();
+        let note = if most.unwrap_or(0) > 1 {
+            format!("Mean {} over {} ± {}.", self.spec.y, self.spec.repeat.join(", "), self.half())
+        } else {
+            format!("{}; one run each.", self.spec.y)
+        };
+        Ok(Table::from_frame(caption, &rows.frame()?)?.note(&note))
     }
 
     /// The numbers of a plot: panel, series, x, mean, low, high, n.

@@ -11,6 +11,9 @@ use crate::{
 /// More rows than these are left to the Parquet file.
 const ROWS: usize = 500;
 
+/// Longer sentences may wrap.
+const WRAP: usize = 36;
+
 /// A caption, heads, cells and a note.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -150,7 +153,11 @@ fn cell(value: &Value, numeric: bool, style: &Style) -> String {
             format!("<td{class} data-v=\"{v}\">{short}</td>")
         }
         Value::Bool(b) => format!("<td{class}>{}</td>", if *b { "yes" } else { "no" }),
-        other => format!("<td{class}>{}</td>", escape(&label(other))),
+        other => {
+            let text = label(other);
+            let class = if text.contains(' ') && text.chars().count() > WRAP { " class=\"w\"" } else { class };
+            format!("<td{class}>{}</td>", escape(&text))
+        }
     }
 }
 

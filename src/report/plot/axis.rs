@@ -25,7 +25,7 @@ pub(crate) fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let power = 10f64.powf(raw.log10().floor());
     let step =
         [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= raw * 0.999).unwrap_or(10.0 * power);
-    let (first, last) = ((low / step - 1e-9).floor() as i64, (high / step + 1e-9).ceil() as i64);
+    let (first, last) = ((low / step + 1e-9).floor() as i64, (high / step - 1e-9).ceil() as i64);
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
@@ -42,14 +42,20 @@ pub(crate) fn tick_labels(ticks: &[f64]) -> Vec<String> {
         .iter()
         .map(|t| {
             let t = if t.abs() < step * 1e-6 { 0.0 } else { *t };
-            let k = if thousands && t != 0.0 { "k" } else { "" };
-            format!("{:.decimals$}{k}", t / scale)
+            match thousands {
+                true if t == 0.0 => "0".into(),
+                true => format!("{:.decimals$}k", t / scale),
+                false => format!("{t:.decimals$}"),
+            }
         })
         .collect()
 }
 
+/// A mean, and the ends of its error bar.
+pub(crate) type Bar = (f64, Option<(f64, f64)>);
+
 /// The range of a measure with its bars: round, and within [0, 1] where the means are.
-pub(crate) fn range(values: &[(f64, Option<(f64, f64)>)]) -> (f64, f64) {
+pub(crate) fn range(values: &[Bar]) -> (f64, f64) {
     let unit = values.iter().all(|v| (0.0..=1.0).contains(&v.0));
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for (mean, bar) in values {
@@ -74,7 +80,7 @@ pub(crate) fn range(values: &[(f64, Option<(f64, f64)>)]) -> (f64, f64) {
 }
 
 /// One range for all panels where that wastes no panel's room, else one each.
-pub(crate) fn ranges(panels: &[Vec<(f64, Option<(f64, f64)>)>]) -> Vec<(f64, f64)> {
+pub(crate) fn ranges(panels: &[Vec<Bar>]) -> Vec<(f64, f64)> {
     let own: Vec<(f64, f64)> = panels.iter().map(|p| range(p)).collect();
     let whole = range(&panels.concat());
     let shared = own.iter().all(|r| r.1 - r.0 >= 0.4 * (whole.1 - whole.0));

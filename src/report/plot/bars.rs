@@ -2,7 +2,7 @@
 //!
 //! Horizontal, since names of sources and targets are long and phones are narrow.
 
-use super::{PanelSvg, Plot, Scale, WIDTH, axis, fit, lines::describe, number, style};
+use super::{Marks, PanelSvg, Plot, Scale, WIDTH, axis, fit, lines::describe, number, style};
 use crate::{
     error::Result,
     report::{
@@ -27,7 +27,7 @@ pub fn bars(frame: &Frame, spec: &Spec, title: &str) -> Result<Plot> {
         legend,
         legend_title: summary.spec.color.join(" · "),
         data: Some(summary.data()?),
-        filled: true,
+        marks: Marks::Bars,
     })
 }
 
@@ -49,7 +49,7 @@ fn panel(summary: &Summary, panel: &Panel) -> PanelSvg {
         }
         groups.push_str(&format!(
             "<text x=\"{}\" y=\"{}\">{}</text>",
-            number(left),
+            number(left + 4.0),
             number(y + 12.0),
             escape(&fit(&label(value), right - left))
         ));
@@ -69,14 +69,15 @@ fn panel(summary: &Summary, panel: &Panel) -> PanelSvg {
             if let Some((a, b)) = p.bar {
                 let (a, b) = (x.at(a).clamp(left, right), x.at(b).clamp(left, right));
                 let middle = y + BAR / 2.0;
-                groups.push_str(&format!(
-                    "<path class=\"over\" d=\"M{a} {m}H{b}M{a} {t}V{u}M{b} {t}V{u}\"/>",
+                let w = format!(
+                    "M{a} {m}H{b}M{a} {t}V{u}M{b} {t}V{u}",
                     a = number(a),
                     b = number(b),
                     m = number(middle),
                     t = number(middle - 3.0),
                     u = number(middle + 3.0)
-                ));
+                );
+                groups.push_str(&format!("<path class=\"halo\" d=\"{w}\"/><path class=\"over\" d=\"{w}\"/>",));
                 told.push_str(&format!(" ({:.4} to {:.4})", p.bar.map_or(0.0, |b| b.0), p.bar.map_or(0.0, |b| b.1)));
                 label_at = label_at.max(b);
             }

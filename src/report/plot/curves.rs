@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{PanelSvg, Plot, Scale, WIDTH, axis, number, style};
+use super::{Marks, PanelSvg, Plot, Scale, WIDTH, axis, number, style};
 use crate::{
     error::{Error, Result},
     report::{
@@ -71,7 +71,7 @@ pub fn learning_curves(frame: &Frame, columns: &Curves<'_>, title: &str) -> Resu
         legend,
         legend_title: columns.color.join(" · "),
         data: None,
-        filled: false,
+        marks: Marks::Lines,
     })
 }
 

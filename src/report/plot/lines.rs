@@ -1,6 +1,6 @@
 //! Lines with error bars over a categorical x: the shots curve.
 
-use super::{PanelSvg, Plot, WIDTH, axis, fit, marker, number, style, text_width};
+use super::{Marks, PanelSvg, Plot, WIDTH, axis, fit, marker, number, style, text_width};
 use crate::{
     error::Result,
     report::{
@@ -37,7 +37,7 @@ pub fn shots_curve(frame: &Frame, spec: &Spec, title: &str) -> Result<Plot> {
         legend,
         legend_title: summary.spec.color.join(" · "),
         data: Some(summary.data()?),
-        filled: false,
+        marks: Marks::Points,
     })
 }
 

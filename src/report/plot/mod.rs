@@ -30,6 +30,15 @@ pub struct PanelSvg {
     pub description: String,
 }
 
+/// What a series looks like, and so its key in the legend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    Bars,
+    /// Lines with markers.
+    Points,
+    Lines,
+}
+
 /// Panels, a legend and a caption that names the error bars.
 #[derive(Clone, Debug)]
 pub struct Plot {
@@ -42,8 +51,7 @@ pub struct Plot {
     pub legend_title: String,
     /// The numbers shown, for a table under the plot.
     pub data: Option<Frame>,
-    /// Whether series are filled areas (bars) rather than lines with markers.
-    pub filled: bool,
+    pub marks: Marks,
 }
 
 /// Inks and the palette in both themes. Yellow is last and darkened on light ground, where it would
@@ -66,7 +74,7 @@ impl Plot {
             for (i, name) in self.legend.iter().enumerate() {
                 out.push_str(&format!(
                     "<li><svg class=\"key\" viewBox=\"0 0 28 12\" aria-hidden=\"true\">{}</svg>{}</li>",
-                    key(i, self.filled),
+                    key(i, self.marks),
                     escape(name)
                 ));
             }
@@ -101,7 +109,7 @@ impl Plot {
         let mut y = 40.0;
         let mut x = 12.0;
         for (i, name) in self.legend.iter().enumerate() {
-            let need = 44.0 + text_width(name);
+            let need = 54.0 + 1.08 * text_width(name);
             if x + need > width && x > 12.0 {
                 x = 12.0;
                 y += 20.0;
@@ -110,7 +118,7 @@ impl Plot {
                 "<g transform=\"translate({},{})\">{}<text x=\"34\" y=\"10\">{}</text></g>",
                 number(x),
                 number(y),
-                key(i, self.filled),
+                key(i, self.marks),
                 escape(name)
             ));
             x += need;
@@ -154,14 +162,15 @@ pub(crate) fn style(series: usize) -> String {
     if dash == 0 { format!("s{}", series % 7) } else { format!("s{} d{}", series % 7, (dash - 1) % 2 + 1) }
 }
 
-fn key(series: usize, filled: bool) -> String {
-    if filled {
+fn key(series: usize, marks: Marks) -> String {
+    if marks == Marks::Bars {
         return format!(
             "<rect class=\"bar {}\" x=\"7\" y=\"1\" width=\"14\" height=\"10\" rx=\"1.5\"/>",
             style(series)
         );
     }
-    format!("<g class=\"{}\"><path class=\"line\" d=\"M2 6H26\"/>{}</g>", style(series), marker(series, 14.0, 6.0))
+    let mark = if marks == Marks::Points { marker(series, 14.0, 6.0) } else { String::new() };
+    format!("<g class=\"{}\"><path class=\"line\" d=\"M2 6H26\"/>{mark}</g>", style(series))
 }
 
 /// The marker of a series, about 7 units across.
@@ -226,4 +235,70 @@ pub(crate) fn fit(text: &str, width: f64) -> String {
         out.push(c);
     }
     out.trim_end().to_string() + "…"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{frame::Rows, summary::Spec};
+    use serde_json::{Value, json};
+
+    fn frame(sources: usize, xs: &[Value], value: impl Fn(usize, usize, u64) -> Value) -> Frame {
+        let mut rows = Rows::new();
+        for s in 0..sources {
+            for (i, x) in xs.iter().enumerate() {
+                for seed in 0..2 {
+                    rows.push([
+                        ("source", json!(format!("a source with a rather long name, number {s}"))),
+                        ("x", x.clone()),
+                        ("seed", json!(seed)),
+                        ("y", value(s, i, seed)),
+                    ]);
+                }
+            }
+        }
+        rows.frame().unwrap()
+    }
+
+    fn sound(plot: &Plot) {
+        for svg in [plot.render("p"), plot.standalone()] {
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert_eq!(svg.matches("<g").count(), svg.matches("</g>").count());
+        }
+    }
+
+    #[test]
+    fn odd_results_still_draw() {
+        let long = json!("a target that nobody would call by such a name on a narrow phone");
+        let spec = Spec::new("x", "y").color(&["source"]);
+        let many = frame(12, &[json!(1), long, json!("full")], |s, i, seed| json!((s + i) as f64 + 0.1 * seed as f64));
+        let equal = frame(1, &[json!(5)], |_, _, _| json!(0.5));
+        let below = frame(2, &[json!(1), json!(2)], |s, i, _| json!(-1e6 * (s + i) as f64));
+        let holes = frame(2, &[json!(1), json!(2)], |s, i, _| if s == i { Value::Null } else { json!(1e-7) });
+        for frame in [many, equal, below, holes] {
+            sound(&shots_curve(&frame, &spec, "curve").unwrap());
+            sound(&bars(&frame, &spec, "bars").unwrap());
+        }
+        let none = frame(1, &[json!(1)], |_, _, _| Value::Null);
+        assert!(shots_curve(&none, &spec, "").unwrap_err().to_string().contains("no defined value"));
+    }
+
+    #[test]
+    fn twelve_series_differ_in_colour_or_dash() {
+        let styles: std::collections::BTreeSet<String> = (0..12).map(style).collect();
+        assert_eq!(styles.len(), 12);
+    }
+
+    #[test]
+    fn learning_curves_have_one_line_a_run_and_shrink_long_ones() {
+        let axes = ["source".to_string(), "seed".to_string()];
+        let steps: Vec<Value> = (0..1000).map(|i| json!(i)).collect();
+        let frame = frame(2, &steps, |s, i, _| json!(1.0 / (1 + i + s) as f64));
+        let columns = Curves { x: "x", y: "y", axes: &axes, color: &axes[..1], repeat: &axes[1..] };
+        let plot = learning_curves(&frame, &columns, "loss").unwrap();
+        sound(&plot);
+        assert_eq!(plot.panels[0].body.matches("line thin").count(), 4);
+        assert!(plot.caption.contains("Means over 160 stretches"), "{}", plot.caption);
+        assert!(plot.panels[0].body.len() < 20_000);
+    }
 }

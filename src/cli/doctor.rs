@@ -10,7 +10,7 @@ use super::{
     output::{Colour, print},
     session::StoreArguments,
 };
-use crate::{kind::KINDS, run, store::Store};
+use crate::{kind::KINDS, nn::kernel, run, store::Store};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         json!({
             "program": format!("scaleshot {}", env!("CARGO_PKG_VERSION")),
             "os": machine.os, "cpu": machine.cpu, "cores": machine.cores, "features": features,
-            "memory_bytes": machine.memory_bytes,
+            "kernels": kernel::name(), "memory_bytes": machine.memory_bytes,
             "store": {"place": place, "writable": store.is_ok(), "problem": store.as_ref().err()},
             "kinds": kinds,
         })
@@ -44,6 +44,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
             row("system", machine.os.clone()),
             row("cpu", format!("{}, {} cores", machine.cpu, machine.cores)),
             row("features", if features.is_empty() { "none that kernels use".into() } else { features.join(" ") }),
+            row("kernels", kernel::name().into()),
             row("memory", layout::bytes(machine.memory_bytes)),
             row(
                 "store",

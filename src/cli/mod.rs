@@ -5,6 +5,7 @@
 //! 2 the command or the pipeline is invalid, 130 interrupted. No command is computed here.
 
 mod doctor;
+mod generate;
 mod graph;
 mod layout;
 mod ls;
@@ -52,6 +53,8 @@ enum Command {
     Schema(schema::Arguments),
     /// Tell what this machine and this store can do
     Doctor(doctor::Arguments),
+    /// Write a generated dataset to a folder, in its native layout
+    Generate(generate::Arguments),
 }
 
 /// Why a command ends without its result.
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Verify(a) => verify::run(a),
         Command::Schema(a) => schema::run(a),
         Command::Doctor(a) => doctor::run(a),
+        Command::Generate(a) => generate::run(a),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

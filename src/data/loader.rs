@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::{
     augment::{Augment, View},
-    image::ImageShards,
     dataset::{Dataset, Task},
+    image::ImageShards,
     sampling::{ImageDims, render},
 };
 use crate::{

@@ -31,11 +31,9 @@ impl Kind for Dataset {
     fn sources(params: &Format) -> Vec<SourcePath> {
         match params.generator() {
             Some(_) => Vec::new(),
-            None => vec![SourcePath {
-                field: "root",
-                path: params.root().to_path_buf(),
-                obtain: params.obtain().into(),
-            }],
+            None => {
+                vec![SourcePath { field: "root", path: params.root().to_path_buf(), obtain: params.obtain().into() }]
+            }
         }
     }
 

@@ -47,10 +47,12 @@ impl Kind for Embed {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        const { &[
-            InputSpec::one("model", &[ArtifactType::Model]),
-            InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ] }
+        const {
+            &[
+                InputSpec::one("model", &[ArtifactType::Model]),
+                InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
+            ]
+        }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

@@ -57,10 +57,12 @@ impl Kind for Evaluate {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        const { &[
-            InputSpec::one("model", &[ArtifactType::Model]),
-            InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ] }
+        const {
+            &[
+                InputSpec::one("model", &[ArtifactType::Model]),
+                InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
+            ]
+        }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -81,8 +83,7 @@ impl Kind for Evaluate {
         let session = cell.session();
         let view = params.view.unwrap_or(card.view);
         let all = train::predict(&model, &pictures.examples(&rows)?, &view, TEST_BATCH, &session)?;
-        let logits: Vec<f32> =
-            all.chunks(card.outputs.len()).flat_map(|row| outputs.iter().map(|&i| row[i])).collect();
+        let logits: Vec<f32> = all.chunks(card.outputs.len()).flat_map(|row| outputs.iter().map(|&i| row[i])).collect();
         measure::publish(cell, &rows, logits, Scale::Logit, &[])
     }
 }
@@ -90,7 +91,11 @@ impl Kind for Evaluate {
 /// The rows with only those labels that the model has an output for, and these outputs' places.
 fn shared_outputs(rows: &Dataset, model: &Task, node: &str) -> Result<(Dataset, Vec<usize>)> {
     let nothing = || {
-        Error::invalid(format!("{node} and the model share no label: {:?} and {:?}", rows.task().names(), model.names()))
+        Error::invalid(format!(
+            "{node} and the model share no label: {:?} and {:?}",
+            rows.task().names(),
+            model.names()
+        ))
     };
     match (rows.task(), model) {
         (Task::Single(have), Task::Single(outputs)) if have == outputs => {
@@ -122,7 +127,11 @@ mod tests {
     fn outputs_are_matched_by_name() {
         let rows = Columns {
             image: vec!["a".into()],
-            labels: vec![("Mass".into(), vec![Some(1)]), ("Edema".into(), vec![None]), ("Hernia".into(), vec![Some(0)])],
+            labels: vec![
+                ("Mass".into(), vec![Some(1)]),
+                ("Edema".into(), vec![None]),
+                ("Hernia".into(), vec![Some(0)]),
+            ],
             ..Default::default()
         }
         .build()

@@ -63,10 +63,9 @@ pub fn labels(rows: &Dataset) -> Labels {
     match rows.task() {
         Task::Single(names) => Labels::Class {
             classes: names.len(),
-            y: rows.classes().map_or_else(
-                || vec![-1; rows.rows()],
-                |column| column.iter().map(|c| c.unwrap_or(-1)).collect(),
-            ),
+            y: rows
+                .classes()
+                .map_or_else(|| vec![-1; rows.rows()], |column| column.iter().map(|c| c.unwrap_or(-1)).collect()),
         },
         Task::Multi(names) => {
             let columns: Vec<_> = names.iter().map(|n| rows.label(n)).collect();
@@ -110,10 +109,7 @@ mod tests {
     fn unknown_labels_are_masked_and_rows_without_any_are_left_out() {
         let rows = Columns {
             image: vec!["a".into(), "b".into(), "c".into()],
-            labels: vec![
-                ("Edema".into(), vec![Some(1), None, None]),
-                ("Mass".into(), vec![None, Some(0), None]),
-            ],
+            labels: vec![("Edema".into(), vec![Some(1), None, None]), ("Mass".into(), vec![None, Some(0), None])],
             ..Default::default()
         }
         .build()

@@ -39,7 +39,8 @@ pub fn without(rows: &Dataset, others: &Dataset) -> Result<Dataset> {
     let keep: Vec<u32> = (0..rows.rows())
         .filter(|&i| {
             let patient = own_patients.filter(|p| p.is_valid(i)).map(|p| p.value(i));
-            !patient.is_some_and(|p| patients.contains(p)) && !own_images[i].as_ref().is_some_and(|d| images.contains(d))
+            !patient.is_some_and(|p| patients.contains(p))
+                && !own_images[i].as_ref().is_some_and(|d| images.contains(d))
         })
         .map(|i| i as u32)
         .collect();

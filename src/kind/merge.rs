@@ -4,11 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    Cell, InputSpec, Kind, Nodes, frames,
-    leak,
-    rows,
-};
+use super::{Cell, InputSpec, Kind, Nodes, frames, leak, rows};
 use crate::{
     data::{
         dataset::Task,

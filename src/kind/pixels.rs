@@ -91,9 +91,7 @@ impl<'a> Opener<'a> {
     /// The image of a row, decoded and brought to size.
     pub fn prepared(&self, row: usize, prepare: &Prepare) -> Result<Pixels> {
         match self.place(row)? {
-            Place::Embedded(bytes) => {
-                prepare.fit(prepare.decode(bytes).map_err(|e| e.at(self.images.value(row)))?)
-            }
+            Place::Embedded(bytes) => prepare.fit(prepare.decode(bytes).map_err(|e| e.at(self.images.value(row)))?),
             Place::File(path) => prepare.file(path),
             Place::Packed(path, bytes, record) => prepare.fit(unpack(path, bytes, record)?),
         }

@@ -68,13 +68,7 @@ impl Kind for Pretrain {
         let train = examples::keep_known(cell, train, &input.node)?;
         let mut model = Bit::new(BitConfig::parse(&params.model, train.task().names().len())?, params.fit.seed);
         let valid = valid.map(|v| pictures.examples(&v)).transpose()?;
-        let fit = train::fit(
-            &mut model,
-            &pictures.examples(&train)?,
-            valid.as_ref(),
-            &params.fit,
-            &cell.session(),
-        )?;
+        let fit = train::fit(&mut model, &pictures.examples(&train)?, valid.as_ref(), &params.fit, &cell.session())?;
         let card = Card::new(&params.model, train.task(), params.fit.view, trained::dataset_names(&train));
         trained::publish(cell, "model", &model, &card, &trained::seen(&train)?)?;
         frames::publish(cell, "curve", &frames::curve(&fit.curve)?)

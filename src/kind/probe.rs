@@ -93,7 +93,9 @@ impl Kind for Probe {
         };
         match params.method {
             Method::Ridge { l2 } => say(!(l2 > 0.0 && l2.is_finite()), "method.ridge.l2", "must be above 0"),
-            Method::Logistic { l2 } => say(!(l2 >= 0.0 && l2.is_finite()), "method.logistic.l2", "must not be negative"),
+            Method::Logistic { l2 } => {
+                say(!(l2 >= 0.0 && l2.is_finite()), "method.logistic.l2", "must not be negative")
+            }
             Method::Knn { k, temperature } => {
                 say(k == 0, "method.knn.k", "must be at least 1");
                 say(!(temperature > 0.0 && temperature.is_finite()), "method.knn.temperature", "must be above 0");

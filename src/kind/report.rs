@@ -84,11 +84,13 @@ impl Kind for Report {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        const { &[
-            InputSpec::cells("tables", &[ArtifactType::Table]).prefer("metrics").named(),
-            InputSpec::maybe_cells("predictions", &[ArtifactType::Table]).prefer("predictions").named(),
-            InputSpec::maybe_cells("images", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ] }
+        const {
+            &[
+                InputSpec::cells("tables", &[ArtifactType::Table]).prefer("metrics").named(),
+                InputSpec::maybe_cells("predictions", &[ArtifactType::Table]).prefer("predictions").named(),
+                InputSpec::maybe_cells("images", &[ArtifactType::Images, ArtifactType::Dataset]),
+            ]
+        }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {

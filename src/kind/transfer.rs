@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Cell, InputSpec, Kind, Resources,
     examples::{self, Pictures},
-    frames,
-    leak,
+    frames, leak,
     measure::{self, Scale},
     shots::Shots,
     trained::{self, Card},
@@ -141,10 +140,12 @@ impl Kind for Transfer {
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
-        const { &[
-            InputSpec::one("model", &[ArtifactType::Model]),
-            InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
-        ] }
+        const {
+            &[
+                InputSpec::one("model", &[ArtifactType::Model]),
+                InputSpec::one("data", &[ArtifactType::Images, ArtifactType::Dataset]),
+            ]
+        }
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
@@ -197,6 +198,12 @@ impl Kind for Transfer {
         seen = Dataset::concat(&[seen, trained::seen(&train)?])?;
         let mut trained_on = if params.from_scratch { Vec::new() } else { card.trained_on };
         trained_on.extend(trained::dataset_names(&train));
-        trained::publish(cell, "model", &model, &Card::new(&card.architecture, train.task(), spec.view, trained_on), &seen)
+        trained::publish(
+            cell,
+            "model",
+            &model,
+            &Card::new(&card.architecture, train.task(), spec.view, trained_on),
+            &seen,
+        )
     }
 }

@@ -101,6 +101,20 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Pipeline, Diagnostics>
     load_with(crate::kind::KINDS, path, options)
 }
 
+/// One YAML value without templates, as it is typed on a command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_value(text: &str) -> Result<Value, String> {
+    let mut findings = Findings::new(Path::new("the command line"), text);
+    let node = yaml::parse(text, &YamlLimits::default(), &mut findings);
+    match (node, findings.finish()) {
+        (Some(node), None) => Ok(node.json()),
+        (_, Some(diagnostics)) => Err(diagnostics.to_string()),
+        (None, None) => Err("it is empty".into()),
+    }
+}
+
 /// As [`load`], with other kinds.
 pub fn load_with(registry: Registry, path: &Path, options: &LoadOptions) -> Result<Pipeline, Diagnostics> {
     match std::fs::read(path) {

@@ -110,14 +110,7 @@ mod tests {
         };
         history.event(&started("a"));
         history.event(&started("b"));
-        history.event(&Event::Done {
-            cell: "a".into(),
-            key,
-            wall_ms: 5,
-            cpu_ms: None,
-            peak_rss_bytes: None,
-            bytes: 1,
-        });
+        history.event(&Event::Done { cell: "a".into(), key, wall_ms: 5, cpu_ms: None, peak_rss_bytes: None, bytes: 1 });
         let courses = history.courses();
         assert_eq!((courses["a"].end, courses["b"].end), (End::Done, End::Interrupted));
         assert_eq!(courses["a"].reason, "never ran");

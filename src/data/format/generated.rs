@@ -25,7 +25,9 @@ impl Generate for phantom::Options {
             Layout::Tuberculosis => "tuberculosis",
         };
         // A set of one seed is a hospital of its own: its patients are not those of another seed.
-        Ok(serde_json::from_value(json!({"format": format, "root": root, "name": format!("phantom-{format}-{}", self.seed)}))?)
+        Ok(serde_json::from_value(
+            json!({"format": format, "root": root, "name": format!("phantom-{format}-{}", self.seed)}),
+        )?)
     }
 
     fn problems(&self) -> Vec<(String, String)> {

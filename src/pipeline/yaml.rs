@@ -55,7 +55,7 @@ impl Node {
         Node { at, value: Yaml::Scalar(Value::Null) }
     }
 
-    #[cfg(test)]
+    /// The value without its places.
     pub fn json(&self) -> Value {
         match &self.value {
             Yaml::Scalar(value) => value.clone(),

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Cell, Input, InputSpec, Kind, Nodes, Note, cell::NOTES, frames};
 use crate::{
     error::{Error, Result},
     report::{
-        frame::{self, Frame},
+        frame::{self, Frame, Rows},
         html::{Notice, Page, Provenance, Table},
         leaderboard::{self, Entry},
     },
@@ -170,14 +171,38 @@ fn find<'a>(tables: &'a [(String, Frame)], name: &str) -> Result<&'a Frame> {
     })
 }
 
-/// Of a metrics table the numbers over all classes; other tables whole.
+/// Of a metrics table the numbers over all classes, one row a cell and one column a metric; other tables whole.
 fn headline(table: &Frame) -> Result<Frame> {
     let is_metrics = ["metric", "class", "value"].iter().all(|c| table.column(c).is_ok());
     if !is_metrics {
         return Ok(table.clone());
     }
-    let overall = table.column("class")?.is_null();
-    Ok(table.filter(&overall)?.drop("class")?)
+    let column = |name: &str| frame::values(table, name);
+    let (metrics, classes, values) = (column("metric")?, column("class")?, column("value")?);
+    let about_class = ["metric", "class", "value", "rows", "positives"];
+    let others: Vec<(String, Vec<Value>)> = table
+        .columns()
+        .iter()
+        .map(|c| c.name().to_string())
+        .filter(|name| !about_class.contains(&name.as_str()))
+        .map(|name| Ok((name.clone(), column(&name)?)))
+        .collect::<Result<_>>()?;
+    let mut rows: Vec<(Vec<Value>, Vec<(String, Value)>)> = Vec::new();
+    for row in (0..table.height()).filter(|&row| classes[row].is_null()) {
+        let place: Vec<Value> = others.iter().map(|(_, values)| values[row].clone()).collect();
+        if rows.last().is_none_or(|(last, _)| *last != place) {
+            rows.push((place, Vec::new()));
+        }
+        if let Some((_, numbers)) = rows.last_mut() {
+            numbers.push((frame::label(&metrics[row]), values[row].clone()));
+        }
+    }
+    let mut wide = Rows::new();
+    for (place, numbers) in &rows {
+        let axes = others.iter().zip(place).map(|((name, _), value)| (name.as_str(), value.clone()));
+        wide.push(axes.chain(numbers.iter().map(|(name, value)| (name.as_str(), value.clone()))));
+    }
+    wide.frame()
 }
 
 impl Leaderboard {

@@ -14,8 +14,8 @@ use crate::{
     eval::statistic::{interval::t_interval, mean, variance},
 };
 
-/// Columns of a metrics frame that are no axes.
-const MEASUREMENT: [&str; 5] = ["metric", "class", "value", "rows", "positives"];
+/// Columns of a metrics frame that are no axes: the measurement itself, and facts that follow from the axes.
+const MEASUREMENT: [&str; 7] = ["metric", "class", "value", "rows", "positives", "train_images", "steps"];
 
 /// What the bars around a mean are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ mod body;
 pub mod config;
 pub mod weights;
 
-pub use bit::{Bit, Images};
+pub use bit::{Bit, Images, Precision};
 pub use body::Keep;
 pub use config::BitConfig;
 

@@ -8,7 +8,8 @@
 //! Sums are made in two levels, at most [`CHAIN`] products each, so that long ones keep their accuracy.
 
 use super::Map;
-use super::kernel::{self, Kernel, Outer, Panel};
+use super::element::Element;
+use super::kernel::{self, Kernel, Outer, PairOuter, Panel, versions};
 use super::packing::{PANEL, Packed};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -62,6 +63,7 @@ struct Scratch {
     places: Vec<u32>,
     inputs: Vec<Pointer>,
     weights: Vec<Pointer>,
+    sums: Vec<f32>,
 }
 
 /// A pointer that may sit in scratch that moves between threads; it is only read through by the
@@ -100,8 +102,9 @@ impl Conv {
         (y < map.height && x < map.width).then(|| (y * map.width + x) * map.channels)
     }
 
-    /// `y = x * w (+ residual)`. `x` is of shape `map`, `w` is packed as [`Conv::packing`] says.
-    pub fn forward(&self, kernel: Kernel, x: &[f32], map: Map, w: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
+    /// `y = x * w (+ residual)`. `x` is of shape `map`, `w` is packed as [`Conv::packing`] says
+    /// and as [`Element::weights`] makes it.
+    pub fn forward<T: Element>(&self, kernel: Kernel, x: &[T], map: Map, w: &[T], residual: Option<&[T]>, y: &mut [T]) {
         let out = self.output(map);
         assert_eq!((x.len(), y.len(), w.len()), (map.len(), out.len(), self.packing().len()), "bug: {self:?} {map:?}");
         let (taps, channels) = self.reads();
@@ -111,12 +114,12 @@ impl Conv {
         };
         let phases = [Phase { y: 0, x: 0, taps: (0..taps).map(tap).collect() }];
         let gather = Gather { kernel, x, map, stride: self.stride, channels, w, packing: self.packing(), out, step: 1 };
-        gather.run(&phases, residual, y);
+        gather.run(&phases, residual.map_or(Base::Zero, Base::Values), y);
     }
 
     /// `dx = dy * w transposed`, or added to what `dx` holds. `map` is the shape of x and dx; `wt`
     /// is packed as [`Packed::transposed`] says.
-    pub fn input_gradient(&self, kernel: Kernel, dy: &[f32], map: Map, wt: &[f32], add: bool, dx: &mut [f32]) {
+    pub fn input_gradient<T: Element>(&self, kernel: Kernel, dy: &[T], map: Map, wt: &[T], add: bool, dx: &mut [T]) {
         let out = self.output(map);
         let packing = self.packing().transposed(self.taps());
         assert_eq!((dx.len(), dy.len(), wt.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
@@ -132,11 +135,11 @@ impl Conv {
         let phases: Vec<_> = (0..s * s).map(|q| phase(q / s, q % s)).collect();
         let (channels, step) = (self.outputs, self.stride);
         let gather = Gather { kernel, x: dy, map: out, stride: 1, channels, w: wt, packing, out: map, step };
-        gather.run(&phases, add.then_some(&[]), dx);
+        gather.run(&phases, if add { Base::Held } else { Base::Zero }, dx);
     }
 
     /// `dw = sum over pixels of x dy`, packed as [`Conv::packing`] says. `map` is the shape of x.
-    pub fn weight_gradient(&self, kernel: Kernel, x: &[f32], map: Map, dy: &[f32], dw: &mut [f32]) {
+    pub fn weight_gradient<T: Element>(&self, kernel: Kernel, x: &[T], map: Map, dy: &[T], dw: &mut [f32]) {
         let out = self.output(map);
         let packing = self.packing();
         assert_eq!((x.len(), dy.len(), dw.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
@@ -148,47 +151,8 @@ impl Conv {
         let worth = map.n * pixels * packing.len() / WORTH;
         let wanted = (6 * rayon::current_num_threads()).min(worth).max(1);
         let tasks = weight_tasks(packing, taps, channels, wanted, dw);
-        tasks.into_par_iter().for_each_init(Vec::new, |copy, mut task| {
-            task.sums.iter_mut().for_each(|sums| sums.fill(0.0));
-            let (lane, width, stride) = (task.panel * PANEL, packing.width(task.panel), packing.pitch(task.panel));
-            for first in (0..map.n).step_by(group) {
-                let (x, dy) = (&x[first * map.image()..], &dy[first * out.image()..]);
-                let mut cursors = vec![0; task.sums.len()];
-                let end = group.min(map.n - first) * pixels;
-                for from in (0..end).step_by(PIXELS) {
-                    let to = end.min(from + PIXELS);
-                    // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
-                    let (mut y, mut step) = (dy.as_ptr().wrapping_add(lane), out.channels);
-                    if out.channels > PANEL {
-                        copy.resize(PIXELS * stride, 0f32);
-                        for (copy, dy) in
-                            copy.chunks_exact_mut(stride).zip(dy[from * step..to * step].chunks_exact(step))
-                        {
-                            copy[..width].copy_from_slice(&dy[lane..lane + width]);
-                        }
-                        (y, step) = (copy.as_ptr().wrapping_sub(from * stride), stride);
-                    }
-                    for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(&mut cursors) {
-                        let list = &lists[tap][*cursor..];
-                        let count = list.iter().take(PIXELS).take_while(|&&(_, pixel)| (pixel as usize) < to).count();
-                        *cursor += count;
-                        let job = Outer {
-                            x: x[task.channel..].as_ptr(),
-                            y,
-                            pixels: &list[..count],
-                            step,
-                            channels: sums.len() / stride,
-                            sums: sums.as_mut_ptr(),
-                            stride,
-                            width,
-                        };
-                        // SAFETY: x offsets come from `reach` within one group of whole images; pixels
-                        // are in from..to, which y holds at `step` apart; `sums` is this task's own.
-                        unsafe { kernel::outer(kernel, &job) };
-                    }
-                }
-            }
-        });
+        let work = WeightWork { kernel, x, map, dy, out, packing, group, lists };
+        tasks.into_par_iter().for_each_init(WeightScratch::default, |scratch, task| work.sum(task, scratch));
     }
 
     /// Where tap `tap` reads for each output pixel of `images` images, padding left out.
@@ -219,6 +183,168 @@ struct WeightTask<'a> {
     channel: usize,
     /// One slice a tap.
     sums: Vec<&'a mut [f32]>,
+}
+
+/// What every task of a weight gradient reads.
+struct WeightWork<'a, T> {
+    kernel: Kernel,
+    x: &'a [T],
+    map: Map,
+    dy: &'a [T],
+    out: Map,
+    packing: Packed,
+    /// Images that `lists` are for.
+    group: usize,
+    /// For each tap, where each pixel reads and the pixel's number, see [`Conv::list`].
+    lists: Vec<Vec<(u32, u32)>>,
+}
+
+#[derive(Default)]
+struct WeightScratch {
+    copy: Vec<f32>,
+    x: Vec<u32>,
+    y: Vec<u32>,
+}
+
+impl<T: Element> WeightWork<'_, T> {
+    /// Sums a task's block over all pixels, some at a time.
+    fn sum(&self, mut task: WeightTask<'_>, scratch: &mut WeightScratch) {
+        task.sums.iter_mut().for_each(|sums| sums.fill(0.0));
+        let pixels = self.out.height * self.out.width;
+        for first in (0..self.map.n).step_by(self.group) {
+            let (x, dy) = (&self.x[first * self.map.image()..], &self.dy[first * self.out.image()..]);
+            let mut cursors = vec![0; task.sums.len()];
+            let end = self.group.min(self.map.n - first) * pixels;
+            for from in (0..end).step_by(PIXELS) {
+                let range = from..end.min(from + PIXELS);
+                if T::NARROW {
+                    self.pairs(&mut task, x, dy, range, &mut cursors, scratch);
+                } else {
+                    self.pixels(&mut task, x, dy, range, &mut cursors, &mut scratch.copy);
+                }
+            }
+        }
+    }
+
+    /// The part of a tap's list that is in `range`, from its cursor on.
+    fn part(&self, tap: usize, range: &Range<usize>, cursor: &mut usize) -> &[(u32, u32)] {
+        let list = &self.lists[tap][*cursor..];
+        let count = list.iter().take(PIXELS).take_while(|&&(_, pixel)| (pixel as usize) < range.end).count();
+        *cursor += count;
+        &list[..count]
+    }
+
+    fn pixels(
+        &self,
+        task: &mut WeightTask<'_>,
+        x: &[T],
+        dy: &[T],
+        range: Range<usize>,
+        cursors: &mut [usize],
+        copy: &mut Vec<f32>,
+    ) {
+        let (lane, width) = (task.panel * PANEL, self.packing.width(task.panel));
+        let stride = self.packing.pitch(task.panel);
+        // Only f32 comes here.
+        let (mut y, mut step) = (dy.as_ptr().wrapping_add(lane).cast::<f32>(), self.out.channels);
+        if step > PANEL {
+            // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
+            copy.resize(PIXELS * stride, 0.0);
+            let rows = dy[range.start * step..range.end * step].chunks_exact(step);
+            for (copy, dy) in copy.chunks_exact_mut(stride).zip(rows) {
+                for (copy, dy) in copy[..width].iter_mut().zip(&dy[lane..lane + width]) {
+                    *copy = dy.wide();
+                }
+            }
+            (y, step) = (copy.as_ptr().wrapping_sub(range.start * stride), stride);
+        }
+        for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(cursors) {
+            let job = Outer {
+                x: x[task.channel..].as_ptr().cast::<f32>(),
+                y,
+                pixels: self.part(tap, &range, cursor),
+                step,
+                channels: sums.len() / stride,
+                sums: sums.as_mut_ptr(),
+                stride,
+                width,
+            };
+            // SAFETY: x offsets come from `reach` within one group of whole images; pixels are in
+            // `range`, which y holds at `step` apart; `sums` is this task's own.
+            unsafe { kernel::outer(self.kernel, &job) };
+        }
+    }
+
+    fn pairs(
+        &self,
+        task: &mut WeightTask<'_>,
+        x: &[T],
+        dy: &[T],
+        range: Range<usize>,
+        cursors: &mut [usize],
+        scratch: &mut WeightScratch,
+    ) {
+        let (lane, width) = (task.panel * PANEL, self.packing.width(task.panel));
+        let stride = self.packing.pitch(task.panel);
+        let pairs = range.len().div_ceil(2);
+        scratch.y.clear();
+        scratch.y.resize(pairs * stride, 0);
+        let rows = dy[range.start * self.out.channels..range.end * self.out.channels].chunks_exact(self.out.channels);
+        for (i, row) in rows.enumerate() {
+            put(self.kernel, &row[lane..lane + width], i % 2 == 1, &mut scratch.y[i / 2 * stride..][..width]);
+        }
+        for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(cursors) {
+            let channels = sums.len() / stride;
+            scratch.x.clear();
+            // Pixels whose tap lies outside stay zero.
+            scratch.x.resize(pairs * channels, 0);
+            for &(from, pixel) in self.part(tap, &range, cursor) {
+                let (i, values) = (pixel as usize - range.start, &x[from as usize + task.channel..][..channels]);
+                put(self.kernel, values, i % 2 == 1, &mut scratch.x[i / 2 * channels..][..channels]);
+            }
+            let mut job = PairOuter { x: &scratch.x, y: &scratch.y, channels, sums, stride };
+            kernel::pair_outer(self.kernel, &mut job);
+        }
+    }
+}
+
+versions! {
+    /// Puts bfloat16 values into the lower or the upper halves of pairs; the lower ones come first.
+    fn put<T: Element>(values: &[T], upper: bool, pairs: &mut [u32]) {
+        for (pair, value) in pairs.iter_mut().zip(values) {
+            let bits = value.wide().to_bits();
+            *pair = if upper { *pair | bits } else { bits >> 16 };
+        }
+    }
+}
+
+versions! {
+    /// Narrows the f32 sums of some pixels and one panel, with what is added to them.
+    fn finish<T: Element>(sums: &[f32], width: usize, lane: usize, places: &[u32], base: Base<'_, T>, out: &mut [T]) {
+        for (sums, &place) in sums.chunks_exact(PANEL).zip(places) {
+            let from = place as usize + lane;
+            let out = &mut out[from..from + width];
+            match base {
+                Base::Zero => out.iter_mut().zip(sums).for_each(|(o, &s)| *o = T::narrow(s)),
+                Base::Held => out.iter_mut().zip(sums).for_each(|(o, &s)| *o = T::narrow(o.wide() + s)),
+                Base::Values(base) => {
+                    let base = &base[from..from + width];
+                    for ((o, &s), b) in out.iter_mut().zip(sums).zip(base) {
+                        *o = T::narrow(b.wide() + s);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a gathering adds its sums to.
+#[derive(Clone, Copy)]
+enum Base<'a, T> {
+    Zero,
+    /// What the output holds.
+    Held,
+    Values(&'a [T]),
 }
 
 /// Cuts the gradient into about `wanted` blocks. The cut does not show in the result: each value
@@ -258,27 +384,27 @@ fn weight_tasks<'a>(
 }
 
 /// What gathering needs: inputs, weights and the shape of what is written.
-struct Gather<'a> {
+struct Gather<'a, T> {
     kernel: Kernel,
-    x: &'a [f32],
+    x: &'a [T],
     /// The shape of `x`.
     map: Map,
     /// Input pixels from one pixel of a phase to the next.
     stride: usize,
     /// Values that one tap reads.
     channels: usize,
-    w: &'a [f32],
+    w: &'a [T],
     packing: Packed,
     out: Map,
     /// Phases of the output pixels in each direction.
     step: usize,
 }
 
-impl Gather<'_> {
-    /// Writes `out`. `base` is added: None for nothing, an empty slice for what `out` holds.
-    fn run(&self, phases: &[Phase], base: Option<&[f32]>, out: &mut [f32]) {
+impl<T: Element> Gather<'_, T> {
+    /// Writes `out`, with `base` added.
+    fn run(&self, phases: &[Phase], base: Base<'_, T>, out: &mut [T]) {
         let pixels = self.out.n * self.out.height * self.out.width;
-        let zeros = vec![0f32; self.channels];
+        let zeros = vec![T::default(); self.channels];
         // Small chunks share the work evenly, large ones read the weights less often.
         let even = pixels.div_ceil(8 * rayon::current_num_threads()).next_multiple_of(ROWS / 2).min(4 * ROWS);
         let worth = WORTH.div_ceil(self.packing.rows * self.packing.lanes);
@@ -286,9 +412,8 @@ impl Gather<'_> {
         let lanes = self.packing.lanes;
         out.par_chunks_mut(chunk * lanes).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
             let base = match base {
-                None => std::ptr::null(),
-                Some([]) => out.as_ptr(),
-                Some(base) => base[i * chunk * lanes..][..out.len()].as_ptr(),
+                Base::Values(base) => Base::Values(&base[i * chunk * lanes..][..out.len()]),
+                other => other,
             };
             for phase in phases {
                 self.pixels(i * chunk, out.len() / lanes, phase, scratch);
@@ -332,17 +457,22 @@ impl Gather<'_> {
         &self,
         phase: &Phase,
         range: Range<usize>,
-        base: *const f32,
-        out: &mut [f32],
+        base: Base<'_, T>,
+        out: &mut [T],
         scratch: &mut Scratch,
-        zeros: &[f32],
+        zeros: &[T],
     ) {
-        let Scratch { pixels, places, inputs, weights } = scratch;
+        let Scratch { pixels, places, inputs, weights, sums } = scratch;
         let rows = range.len();
         let (pixels, places) = (&pixels[range.clone()], &places[range]);
         if phase.taps.is_empty() {
-            if base.is_null() {
-                places.iter().for_each(|&p| out[p as usize..][..self.packing.lanes].fill(0.0));
+            for &place in places {
+                let range = place as usize..place as usize + self.packing.lanes;
+                match base {
+                    Base::Zero => out[range].fill(T::default()),
+                    Base::Held => {}
+                    Base::Values(base) => out[range.clone()].copy_from_slice(&base[range]),
+                }
             }
             return;
         }
@@ -363,14 +493,26 @@ impl Gather<'_> {
         }
         // Whole taps while their channels are few, parts of one tap where they are many.
         let parts = self.channels.div_ceil(CHAIN);
-        let part = self.channels.div_ceil(parts);
+        let part = self.channels.div_ceil(parts).next_multiple_of(2);
         let groups = (phase.taps.len() * part).div_ceil(CHAIN);
         let group = phase.taps.len().div_ceil(groups);
         for panel in 0..self.packing.panels() {
             let (stride, width) = (self.packing.pitch(panel), self.packing.width(panel));
             let lane = panel * PANEL;
             let panel = &self.w[panel * self.packing.step()..];
-            let mut base = if base.is_null() { base } else { base.wrapping_add(lane) };
+            // f32 sums go straight to the output, narrower ones by way of f32 scratch.
+            let (to, mut from, to_places) = if T::NARROW {
+                sums.resize(ROWS * PANEL, 0.0);
+                (sums.as_mut_ptr(), std::ptr::null(), &SCRATCH_PLACES[..rows])
+            } else {
+                let to = out.as_mut_ptr().wrapping_add(lane).cast::<f32>();
+                let from = match base {
+                    Base::Zero => std::ptr::null(),
+                    Base::Held => to.cast_const(),
+                    Base::Values(base) => base.as_ptr().wrapping_add(lane).cast(),
+                };
+                (to, from, places)
+            };
             for c0 in (0..self.channels).step_by(part) {
                 let channels = part.min(self.channels - c0);
                 for t0 in (0..phase.taps.len()).step_by(group) {
@@ -389,22 +531,36 @@ impl Gather<'_> {
                         channels,
                         stride,
                         width,
-                        out: out.as_mut_ptr().wrapping_add(lane),
-                        base,
-                        places,
+                        out: to,
+                        base: from,
+                        places: to_places,
                     };
                     // SAFETY: every pointer was taken from a slice of the length that is read; places
                     // are within this chunk, which no other task writes.
-                    unsafe { kernel::panel(self.kernel, &job) };
-                    base = out.as_ptr().wrapping_add(lane);
+                    unsafe { T::panel(self.kernel, &job) };
+                    from = to.cast_const();
                 }
+            }
+            if T::NARROW {
+                finish(self.kernel, &sums[..rows * PANEL], width, lane, places, base, out);
             }
         }
     }
 }
 
+/// Where the sums of each pixel lie in scratch.
+const SCRATCH_PLACES: [u32; ROWS] = {
+    let mut places = [0; ROWS];
+    let mut i = 0;
+    while i < ROWS {
+        places[i] = (i * PANEL) as u32;
+        i += 1;
+    }
+    places
+};
+
 /// Addresses made by `as_ptr` as the pointers they are.
-fn pointers(addresses: &[Pointer]) -> &[*const f32] {
+fn pointers<T>(addresses: &[Pointer]) -> &[*const T] {
     // SAFETY: usize and a thin pointer have the same size and alignment.
     unsafe { std::slice::from_raw_parts(addresses.as_ptr().cast(), addresses.len()) }
 }
@@ -520,6 +676,62 @@ mod tests {
                 conv.input_gradient(family, &dy, map, &wt, true, &mut dx);
                 let twice: Vec<f64> = truth.dx.iter().map(|d| 2.0 * d).collect();
                 assert_near(&what("added input gradient"), &dx, &twice);
+            }
+        }
+    }
+
+    #[test]
+    fn bfloat16_computes_the_definition_but_for_its_rounding() {
+        use crate::nn::buffer::{Buffer, Workspace};
+        use crate::nn::element::Bf16;
+        let rounded = |values: Vec<f32>| -> (Vec<Bf16>, Vec<f32>) {
+            values.iter().map(|&v| (Bf16::narrow(v), Bf16::narrow(v).wide())).unzip()
+        };
+        let wide = |values: &[Bf16]| -> Vec<f32> { values.iter().map(|v| v.wide()).collect() };
+        // What is written is rounded to 8 bits; weight gradients stay f32.
+        let assert_rounded = |what: &str, found: &[Bf16], wanted: &[f64]| {
+            for (i, (f, &w)) in wide(found).iter().zip(wanted).enumerate() {
+                assert!((f64::from(*f) - w).abs() <= w.abs() / 256.0 + 1e-5, "{what} at {i}: {f} is not {w}");
+            }
+        };
+        for (seed, (inputs, outputs, kernel, stride, pad, [n, height, width])) in CASES.into_iter().enumerate() {
+            if inputs % 2 == 1 || outputs % 2 == 1 {
+                continue;
+            }
+            let conv = Conv { inputs, outputs, kernel, stride, pad };
+            let map = Map { n, height, width, channels: inputs };
+            let (out, packing) = (conv.output(map), conv.packing());
+            let (x, wide_x) = rounded(draw(seed as u64, map.len()));
+            let (dy, wide_dy) = rounded(draw(seed as u64 + 100, out.len()));
+            let (residual, wide_residual) = rounded(draw(seed as u64 + 200, out.len()));
+            let (_, weights) = rounded(draw(seed as u64 + 300, packing.rows * outputs));
+            let mut w = Buffer::zeros(packing.len());
+            packing.pack(&weights, conv.taps(), &mut w);
+            let truth = truth(&conv, map, &wide_x, &w, &wide_dy);
+            let transposed = packing.transposed(conv.taps());
+            let mut wt = Buffer::zeros(transposed.len());
+            packing.transpose(&w, conv.taps(), &mut wt);
+            for family in Kernel::available() {
+                let what = |part: &str| format!("{} {part} {conv:?} {map:?}", family.name());
+                let mut workspace = Workspace::default();
+                let w = Bf16::weights(family, packing, w.clone(), &mut workspace);
+                let wt = Bf16::weights(family, transposed, wt.clone(), &mut workspace);
+                let mut y = vec![Bf16(0x7fc0); out.len()];
+                conv.forward(family, &x, map, &w, None, &mut y);
+                assert_rounded(&what("forward"), &y, &truth.y);
+                conv.forward(family, &x, map, &w, Some(&residual), &mut y);
+                let sum: Vec<f64> = truth.y.iter().zip(&wide_residual).map(|(a, &b)| a + f64::from(b)).collect();
+                assert_rounded(&what("forward with residual"), &y, &sum);
+                let mut dw = vec![f32::NAN; packing.len()];
+                conv.weight_gradient(family, &x, map, &dy, &mut dw);
+                assert_near(&what("weight gradient"), &dw, &truth.dw);
+                let mut dx = vec![Bf16(0x7fc0); map.len()];
+                conv.input_gradient(family, &dy, map, &wt, false, &mut dx);
+                assert_rounded(&what("input gradient"), &dx, &truth.dx);
+                let once = wide(&dx);
+                conv.input_gradient(family, &dy, map, &wt, true, &mut dx);
+                let twice: Vec<f64> = truth.dx.iter().zip(once).map(|(d, o)| d + f64::from(o)).collect();
+                assert_rounded(&what("added input gradient"), &dx, &twice);
             }
         }
     }

@@ -9,6 +9,7 @@
 //! | `loss` | softmax and masked sigmoid cross-entropies |
 //! | `sgd_agc` | SGD with Nesterov momentum and adaptive gradient clipping |
 //! | `kernel` | the inner loops, one family for each kind of CPU |
+//! | `element` | f32 or bfloat16 activations |
 //! | `packing` | the order in which weights lie in memory |
 //! | `parameter` | a weight with its gradient, in packed or plain order |
 //! | `buffer` | aligned memory, planned and reused |
@@ -19,6 +20,7 @@
 
 pub mod buffer;
 pub mod conv;
+pub mod element;
 pub mod kernel;
 pub mod loss;
 pub mod norm;

@@ -6,6 +6,9 @@
 
 use super::body::{Builder, Keep, Norm, StdConv, Unit};
 use super::config::BitConfig;
+use super::images::CHANNELS;
+pub use super::images::Images;
+use super::precision::Precision;
 use crate::error::{Error, Result, nearest};
 use crate::nn::buffer::{Buffer, Workspace};
 use crate::nn::conv::Conv;
@@ -16,59 +19,11 @@ use crate::nn::parameter::{self, Parameter};
 use crate::nn::sgd_agc::SgdAgc;
 use crate::nn::{Map, norm, pool};
 use crate::random::stream::Stream;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
-const CHANNELS: usize = 3;
 const ROOT_PAD: usize = 3;
 /// Input values that inference takes through the network at a time: 16 images of 224 px.
 const INFERENCE_VALUES: usize = 16 * 224 * 224 * CHANNELS;
-
-/// A batch of images: NHWC, 3 channels, normalised as the model was trained.
-#[derive(Clone, Copy, Debug)]
-pub struct Images<'a> {
-    pub data: &'a [f32],
-    pub n: usize,
-    pub height: usize,
-    pub width: usize,
-}
-
-impl Images<'_> {
-    fn map(&self) -> Map {
-        Map { n: self.n, height: self.height, width: self.width, channels: CHANNELS }
-    }
-
-    fn check(&self) -> Result<()> {
-        let Images { data, n, height, width } = *self;
-        if height == 0 || width == 0 || data.len() != self.map().len() {
-            let found = data.len();
-            return Err(Error::invalid(format!("{found} values for {n} images of {height}x{width}x{CHANNELS} (NHWC)")));
-        }
-        Ok(())
-    }
-}
-
-/// What activations between the root and the head are stored in. Weights, statistics, sums,
-/// features and logits are f32 in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    #[default]
-    F32,
-    Bf16,
-}
-
-impl Precision {
-    /// The family of inner loops that this process uses for it, as in records.
-    pub fn kernel_name(self) -> String {
-        match self {
-            Precision::F32 => kernel::name().into(),
-            Precision::Bf16 if kernel::name() == "avx512" && kernel::has_bf16() => "avx512 bf16".into(),
-            Precision::Bf16 => format!("{} emulating bf16", kernel::name()),
-        }
-    }
-}
 
 /// The network with its parameters and, once trained, their gradients.
 pub struct Bit {

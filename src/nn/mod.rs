@@ -2,7 +2,8 @@
 //!
 //! | file | operator |
 //! |---|---|
-//! | `conv` | convolution: forward, input gradient, weight gradient |
+//! | `conv` | convolution: forward and input gradient |
+//! | `weight` | convolution: weight gradient |
 //! | `standardise` | weight standardisation, forward and backward, in packed order |
 //! | `norm` | GroupNorm + ReLU, fused both ways, recomputed rather than stored |
 //! | `pool` | zero padding, root max-pool, global average |
@@ -29,6 +30,7 @@ pub mod parameter;
 pub mod pool;
 pub mod sgd_agc;
 pub mod standardise;
+pub mod weight;
 
 pub use loss::Targets;
 pub use sgd_agc::SgdAgc;

@@ -1,10 +1,10 @@
-//! Images per second of training steps and of inference: `cargo bench --bench compute -- MODEL PX BATCH [REPEATS]`.
+//! Images per second of training steps and of inference: `cargo bench --bench compute -- MODEL PX BATCH [REPEATS [f32|bf16]]`.
 //!
 //! Prints one JSON object a line, with the median over the repeats. A training step is forward,
 //! backward and one update. It compares with nothing itself.
 
-use scaleshot::model::{Bit, BitConfig, Images};
-use scaleshot::nn::{SgdAgc, Targets, kernel, sgd_agc::SgdAgcOptions};
+use scaleshot::model::{Bit, BitConfig, Images, Precision};
+use scaleshot::nn::{SgdAgc, Targets, sgd_agc::SgdAgcOptions};
 use scaleshot::random::stream::Stream;
 use std::time::Instant;
 
@@ -15,19 +15,27 @@ struct Case {
     px: usize,
     batch: usize,
     repeats: usize,
+    precision: Precision,
 }
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let number = |i: usize, default: usize| words.get(i).and_then(|w| w.parse().ok()).unwrap_or(default);
+    let precision = if words.get(4).is_some_and(|w| w == "bf16") { Precision::Bf16 } else { Precision::F32 };
     let cases = match words.first() {
         Some(model) => {
-            vec![Case { model: model.clone(), px: number(1, 224), batch: number(2, 16), repeats: number(3, 5) }]
+            vec![Case {
+                model: model.clone(),
+                px: number(1, 224),
+                batch: number(2, 16),
+                repeats: number(3, 5),
+                precision,
+            }]
         }
         None => vec![
-            Case { model: "bit-r26x0.25".into(), px: 32, batch: 64, repeats: 20 },
-            Case { model: "bit-r50x1".into(), px: 128, batch: 16, repeats: 5 },
-            Case { model: "bit-r50x1".into(), px: 224, batch: 16, repeats: 5 },
+            Case { model: "bit-r26x0.25".into(), px: 32, batch: 64, repeats: 20, precision },
+            Case { model: "bit-r50x1".into(), px: 128, batch: 16, repeats: 5, precision },
+            Case { model: "bit-r50x1".into(), px: 224, batch: 16, repeats: 5, precision },
         ],
     };
     for case in &cases {
@@ -40,6 +48,7 @@ fn main() {
 
 fn run(case: &Case) -> scaleshot::error::Result<()> {
     let mut bit = Bit::new(BitConfig::parse(&case.model, CLASSES)?, 0);
+    bit.set_precision(case.precision);
     let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
     let mut stream = Stream::new(0, "bench", 0, 0);
     let data: Vec<f32> = (0..case.batch * case.px * case.px * 3).map(|_| stream.range(-1.0, 1.0) as f32).collect();
@@ -69,7 +78,8 @@ fn run(case: &Case) -> scaleshot::error::Result<()> {
         println!(
             "{}",
             serde_json::json!({
-                "model": case.model, "px": case.px, "batch": case.batch, "mode": mode, "kernel": kernel::name(),
+                "model": case.model, "px": case.px, "batch": case.batch, "mode": mode,
+                "precision": case.precision, "kernel": case.precision.kernel_name(),
                 "threads": rayon::current_num_threads(), "images_per_s": case.batch as f64 / median,
                 "median_s": median, "best_s": times[0].0, "cpu_s": cpu[cpu.len() / 2], "peak_rss_mib": peak_rss_mib(),
             })

@@ -6,9 +6,13 @@
 
 use super::body::{Builder, Keep, Norm, StdConv, Unit};
 use super::config::BitConfig;
+use super::images::CHANNELS;
+pub use super::images::Images;
+use super::precision::Precision;
 use crate::error::{Error, Result, nearest};
 use crate::nn::buffer::{Buffer, Workspace};
 use crate::nn::conv::Conv;
+use crate::nn::element::{Bf16, Element};
 use crate::nn::kernel::{self, Kernel};
 use crate::nn::loss::Targets;
 use crate::nn::parameter::{self, Parameter};
@@ -17,40 +21,16 @@ use crate::nn::{Map, norm, pool};
 use crate::random::stream::Stream;
 use std::sync::Mutex;
 
-const CHANNELS: usize = 3;
 const ROOT_PAD: usize = 3;
 /// Input values that inference takes through the network at a time: 16 images of 224 px.
 const INFERENCE_VALUES: usize = 16 * 224 * 224 * CHANNELS;
-
-/// A batch of images: NHWC, 3 channels, normalised as the model was trained.
-#[derive(Clone, Copy, Debug)]
-pub struct Images<'a> {
-    pub data: &'a [f32],
-    pub n: usize,
-    pub height: usize,
-    pub width: usize,
-}
-
-impl Images<'_> {
-    fn map(&self) -> Map {
-        Map { n: self.n, height: self.height, width: self.width, channels: CHANNELS }
-    }
-
-    fn check(&self) -> Result<()> {
-        let Images { data, n, height, width } = *self;
-        if height == 0 || width == 0 || data.len() != self.map().len() {
-            let found = data.len();
-            return Err(Error::invalid(format!("{found} values for {n} images of {height}x{width}x{CHANNELS} (NHWC)")));
-        }
-        Ok(())
-    }
-}
 
 /// The network with its parameters and, once trained, their gradients.
 pub struct Bit {
     config: BitConfig,
     kernel: Kernel,
     keep: Keep,
+    precision: Precision,
     parameters: Vec<Parameter>,
     root: StdConv,
     units: Vec<Unit>,
@@ -89,8 +69,9 @@ impl Bit {
             let values: Vec<f32> = (0..p.count()).map(|_| stream.range(-bound, bound) as f32).collect();
             p.data = p.pack(&values);
         }
-        let (kernel, keep, workspaces) = (kernel::chosen(), Keep::Inner, Mutex::default());
-        Bit { config, kernel, keep, parameters, root, units, norm, head, head_weight, workspaces }
+        let (kernel, keep, precision) = (kernel::chosen(), Keep::Inner, Precision::F32);
+        let workspaces = Mutex::default();
+        Bit { config, kernel, keep, precision, parameters, root, units, norm, head, head_weight, workspaces }
     }
 
     pub fn config(&self) -> &BitConfig {
@@ -102,10 +83,15 @@ impl Bit {
         self.kernel = kernel;
     }
 
-    /// How much [`Bit::loss_backward`] keeps: [`Keep::Input`] takes about a third of the memory
-    /// and a third more time, with the same result to the bit.
+    /// How much [`Bit::loss_backward`] keeps. [`Keep::Input`] takes less memory and more time, with
+    /// the same result to the bit.
     pub fn set_keep(&mut self, keep: Keep) {
         self.keep = keep;
+    }
+
+    /// What the body's activations are stored in; f32 until this is called.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     /// Names and shapes in checkpoint order.
@@ -208,6 +194,13 @@ impl Bit {
 
     /// `n * feature_dim` values: what the head's linear layer reads.
     pub fn features(&self, x: &Images<'_>) -> Result<Vec<f32>> {
+        match self.precision {
+            Precision::F32 => self.features_in::<f32>(x),
+            Precision::Bf16 => self.features_in::<Bf16>(x),
+        }
+    }
+
+    fn features_in<T: Element>(&self, x: &Images<'_>) -> Result<Vec<f32>> {
         x.check()?;
         let mut workspace = self.workspace();
         let mut features = vec![0.0; x.n * self.feature_dim()];
@@ -216,7 +209,7 @@ impl Bit {
         for first in (0..x.n).step_by(step) {
             let n = step.min(x.n - first);
             let part = Images { data: &x.data[first * image..][..n * image], n, ..*x };
-            let (mut y, mut map) = self.root_forward(&part, None, &mut workspace);
+            let (mut y, mut map) = self.root_forward::<T>(&part, None, &mut workspace);
             for unit in &self.units {
                 (y, _) = unit.forward(self.kernel, &self.parameters, y, map, None, &mut workspace);
                 map = unit.output(map);
@@ -240,6 +233,13 @@ impl Bit {
         if x.n == 0 {
             return Ok(0.0);
         }
+        Ok(match self.precision {
+            Precision::F32 => self.loss_backward_in::<f32>(x, targets, scale),
+            Precision::Bf16 => self.loss_backward_in::<Bf16>(x, targets, scale),
+        })
+    }
+
+    fn loss_backward_in<T: Element>(&mut self, x: &Images<'_>, targets: &Targets<'_>, scale: f64) -> f64 {
         for p in self.parameters.iter_mut().filter(|p| p.gradient.len() != p.data.len()) {
             p.zero_gradient();
         }
@@ -248,7 +248,7 @@ impl Bit {
         let kernel = self.kernel;
 
         let mut winner = Vec::new();
-        let (mut y, mut map) = self.root_forward(x, Some(&mut winner), workspace);
+        let (mut y, mut map) = self.root_forward::<T>(x, Some(&mut winner), workspace);
         let mut kept = Vec::with_capacity(self.units.len());
         for unit in &self.units {
             let (out, saved) = unit.forward(kernel, &self.parameters, y, map, Some(self.keep), workspace);
@@ -264,7 +264,7 @@ impl Bit {
         let loss = targets.loss(&logits, self.config.classes, scale, &mut dlogits);
 
         let dfeatures = self.head_backward(&features, x.n, &dlogits, workspace);
-        let mut dpooled = workspace.take(map.len());
+        let mut dpooled = workspace.take::<T>(map.len());
         pool::average_backward(&dfeatures, map, &mut dpooled);
         let mut dy = workspace.take(map.len());
         self.norm.backward(kernel, &mut self.parameters, &y, map, &moments, &dpooled, None, &mut dy);
@@ -276,7 +276,7 @@ impl Bit {
         self.root_backward(x, &winner, dy, workspace);
         let workspace = std::mem::take(workspace);
         self.give_back(workspace);
-        Ok(loss)
+        loss
     }
 
     pub fn zero_gradients(&mut self) {
@@ -289,13 +289,18 @@ impl Bit {
     }
 
     /// Padded input to the body's first map. `winner` is filled for the backward pass.
-    fn root_forward(&self, x: &Images<'_>, winner: Option<&mut Vec<u8>>, workspace: &mut Workspace) -> (Buffer, Map) {
+    fn root_forward<T: Element>(
+        &self,
+        x: &Images<'_>,
+        winner: Option<&mut Vec<u8>>,
+        workspace: &mut Workspace,
+    ) -> (Buffer<T>, Map) {
         let map = x.map();
         let wide = pool::padded(map, ROOT_PAD);
-        let mut padded = workspace.take(wide.len());
+        let mut padded = workspace.take::<f32>(wide.len());
         pool::pad(x.data, map, ROOT_PAD, &mut padded);
         let out = self.root.conv.output(wide);
-        let mut z = workspace.take(out.len());
+        let mut z = workspace.take::<f32>(out.len());
         self.root.forward(self.kernel, &self.parameters, &padded, wide, None, &mut z, workspace);
         workspace.give(padded);
         let pooled = pool::pooled(out);
@@ -308,13 +313,13 @@ impl Bit {
         (y, pooled)
     }
 
-    fn root_backward(&mut self, x: &Images<'_>, winner: &[u8], dy: Buffer, workspace: &mut Workspace) {
+    fn root_backward<T: Element>(&mut self, x: &Images<'_>, winner: &[u8], dy: Buffer<T>, workspace: &mut Workspace) {
         let wide = pool::padded(x.map(), ROOT_PAD);
         let out = self.root.conv.output(wide);
-        let mut dz = workspace.take(out.len());
+        let mut dz = workspace.take::<f32>(out.len());
         pool::max_pool_backward(self.kernel, &dy, winner, out, &mut dz);
         workspace.give(dy);
-        let mut padded = workspace.take(wide.len());
+        let mut padded = workspace.take::<f32>(wide.len());
         pool::pad(x.data, x.map(), ROOT_PAD, &mut padded);
         self.root.weight_gradient(self.kernel, &mut self.parameters, &padded, wide, &dz, workspace);
         workspace.give(padded);
@@ -322,7 +327,7 @@ impl Bit {
     }
 
     /// Norm, ReLU and average; returns the norm's moments.
-    fn pool_forward(&self, y: &[f32], map: Map, features: &mut [f32], workspace: &mut Workspace) -> Vec<f32> {
+    fn pool_forward<T: Element>(&self, y: &[T], map: Map, features: &mut [f32], workspace: &mut Workspace) -> Vec<f32> {
         let moments = norm::moments(self.kernel, y, map);
         let mut a = workspace.take(map.len());
         self.norm.forward(self.kernel, &self.parameters, y, map, &moments, &mut a);
@@ -349,7 +354,7 @@ impl Bit {
         let map = self.head_map(n);
         let (weight, bias) = self.parameters[self.head_weight..].split_at_mut(1);
         let (weight, bias) = (&mut weight[0], &mut bias[0]);
-        let mut dw = workspace.take(weight.data.len());
+        let mut dw = workspace.take::<f32>(weight.data.len());
         self.head.weight_gradient(self.kernel, features, map, dlogits, &mut dw);
         weight.gradient.iter_mut().zip(dw.iter()).for_each(|(g, d)| *g += d);
         workspace.give(dw);
@@ -357,7 +362,7 @@ impl Bit {
             *g += dlogits.iter().skip(class).step_by(self.config.classes).map(|&d| f64::from(d)).sum::<f64>() as f32;
         }
         let packing = self.head.packing();
-        let mut turned = workspace.take(packing.transposed(1).len());
+        let mut turned = workspace.take::<f32>(packing.transposed(1).len());
         packing.transpose(&weight.data, 1, &mut turned);
         let mut dfeatures = vec![0.0; features.len()];
         self.head.input_gradient(self.kernel, dlogits, map, &turned, false, &mut dfeatures);
@@ -416,12 +421,15 @@ mod tests {
     #[test]
     fn steps_give_the_same_bytes_on_any_number_of_threads() {
         let data = draw(2, 5 * HEIGHT * WIDTH * CHANNELS);
-        for kernel in Kernel::available() {
+        let precisions = [Precision::F32, Precision::Bf16];
+        let all = Kernel::available().into_iter().flat_map(|k| precisions.map(|p| (k, p)));
+        for (kernel, precision) in all {
             let train = |threads: usize, keep: Keep| {
                 in_pool(threads, || {
                     let mut bit = small(3);
                     bit.set_kernel(kernel);
                     bit.set_keep(keep);
+                    bit.set_precision(precision);
                     let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
                     for _ in 0..2 {
                         bit.zero_gradients();
@@ -432,20 +440,23 @@ mod tests {
                 })
             };
             let one = train(1, Keep::Inner);
-            for threads in [2, 3] {
-                assert!(one == train(threads, Keep::Inner), "{} with {threads} threads", kernel.name());
+            for threads in if precision == Precision::F32 { 2..4 } else { 3..4 } {
+                assert!(one == train(threads, Keep::Inner), "{} {precision:?} with {threads} threads", kernel.name());
             }
-            assert!(one == train(2, Keep::Input), "{} with recomputation", kernel.name());
+            assert!(one == train(2, Keep::Input), "{} {precision:?} with recomputation", kernel.name());
         }
     }
 
     #[test]
     fn logits_do_not_depend_on_batch_mates() {
         let data = draw(2, 3 * HEIGHT * WIDTH * CHANNELS);
-        let bit = small(3);
-        let all = bit.logits(&images(&data)).unwrap();
-        for (image, wanted) in data.chunks(HEIGHT * WIDTH * CHANNELS).zip(all.chunks(3)) {
-            assert_eq!(bit.logits(&images(image)).unwrap(), wanted);
+        let mut bit = small(3);
+        for precision in [Precision::F32, Precision::Bf16] {
+            bit.set_precision(precision);
+            let all = bit.logits(&images(&data)).unwrap();
+            for (image, wanted) in data.chunks(HEIGHT * WIDTH * CHANNELS).zip(all.chunks(3)) {
+                assert_eq!(bit.logits(&images(image)).unwrap(), wanted);
+            }
         }
     }
 
@@ -507,6 +518,32 @@ mod tests {
                 assert!(off < 0.02, "{} {name} {shape:?}: slope {slope}, off by {off}", kernel.name());
                 bit.set(&name, &before).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn bfloat16_stays_near_f32() {
+        // Large enough for groups of many values: norms of a few amplify any rounding.
+        let (height, width) = (70, 90);
+        let data = draw(4, 2 * height * width * CHANNELS);
+        let x = Images { data: &data, n: 2, height, width };
+        let mut bit = small(3);
+        let mut run = |precision: Precision, kernel: Kernel| {
+            bit.set_precision(precision);
+            bit.set_kernel(kernel);
+            bit.zero_gradients();
+            let loss = bit.loss_backward(&x, &Targets::Class(&[0, 2]), 0.5).unwrap();
+            (loss, gradients(&bit).concat())
+        };
+        let (loss, gradient) = run(Precision::F32, Kernel::Plain);
+        for kernel in Kernel::available() {
+            let (found, other) = run(Precision::Bf16, kernel);
+            assert!((found - loss).abs() < 0.03 * loss, "{}: loss {found}, {loss} in f32", kernel.name());
+            let dot: f64 = gradient.iter().zip(&other).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let cosine = dot / (parameter::norm(&gradient) * parameter::norm(&other));
+            // Rounding flips one ReLU in some hundreds, in each of 17 layers; the operators' own
+            // tests are the strict ones.
+            assert!(cosine > 0.85, "{}: gradients at a cosine of {cosine}", kernel.name());
         }
     }
 

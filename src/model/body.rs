@@ -13,6 +13,7 @@
 
 use crate::nn::buffer::{Buffer, Workspace};
 use crate::nn::conv::Conv;
+use crate::nn::element::Element;
 use crate::nn::kernel::Kernel;
 use crate::nn::parameter::{Layout, Parameter};
 use crate::nn::{Map, norm, standardise};
@@ -42,48 +43,49 @@ pub(super) struct Unit {
 }
 
 /// What one unit keeps for its backward pass.
-pub(super) struct Kept {
-    pub x: Buffer,
+pub(super) struct Kept<T: Element> {
+    pub x: Buffer<T>,
     map: Map,
     moments1: Vec<f32>,
-    inner: Option<Inner>,
+    inner: Option<Inner<T>>,
 }
 
 /// What lies between a unit's input and its last convolution.
-struct Inner {
-    z1: Buffer,
+struct Inner<T: Element> {
+    z1: Buffer<T>,
     moments2: Vec<f32>,
-    z2: Buffer,
+    z2: Buffer<T>,
     moments3: Vec<f32>,
 }
 
 impl StdConv {
     #[allow(clippy::too_many_arguments)]
-    pub fn forward(
+    pub fn forward<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &[Parameter],
-        x: &[f32],
+        x: &[T],
         map: Map,
-        residual: Option<&[f32]>,
-        y: &mut [f32],
+        residual: Option<&[T]>,
+        y: &mut [T],
         workspace: &mut Workspace,
     ) {
         let packing = self.conv.packing();
         let mut hat = workspace.take(packing.len());
         standardise::forward(kernel, packing, &parameters[self.weight].data, &mut hat);
+        let hat = T::weights(kernel, packing, hat, workspace);
         self.conv.forward(kernel, x, map, &hat, residual, y);
         workspace.give(hat);
     }
 
     /// Adds the weight gradient to the parameter's.
-    pub fn weight_gradient(
+    pub fn weight_gradient<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &mut [Parameter],
-        x: &[f32],
+        x: &[T],
         map: Map,
-        dy: &[f32],
+        dy: &[T],
         workspace: &mut Workspace,
     ) {
         let packing = self.conv.packing();
@@ -95,14 +97,14 @@ impl StdConv {
     }
 
     #[allow(clippy::too_many_arguments)]
-    pub fn input_gradient(
+    pub fn input_gradient<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &[Parameter],
-        dy: &[f32],
+        dy: &[T],
         map: Map,
         add: bool,
-        dx: &mut [f32],
+        dx: &mut [T],
         workspace: &mut Workspace,
     ) {
         let packing = self.conv.packing();
@@ -111,37 +113,38 @@ impl StdConv {
         let taps = self.conv.taps();
         let mut turned = workspace.take(packing.transposed(taps).len());
         packing.transpose(&hat, taps, &mut turned);
-        self.conv.input_gradient(kernel, dy, map, &turned, add, dx);
         workspace.give(hat);
+        let turned = T::weights(kernel, packing.transposed(taps), turned, workspace);
+        self.conv.input_gradient(kernel, dy, map, &turned, add, dx);
         workspace.give(turned);
     }
 }
 
 impl Norm {
-    pub fn forward(
+    pub fn forward<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &[Parameter],
-        x: &[f32],
+        x: &[T],
         map: Map,
         moments: &[f32],
-        y: &mut [f32],
+        y: &mut [T],
     ) {
         let (weight, bias) = (&parameters[self.weight].data, &parameters[self.weight + 1].data);
         norm::forward(kernel, x, map, moments, weight, bias, y);
     }
 
     #[allow(clippy::too_many_arguments)]
-    pub fn backward(
+    pub fn backward<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &mut [Parameter],
-        x: &[f32],
+        x: &[T],
         map: Map,
         moments: &[f32],
-        dy: &[f32],
-        residual: Option<&[f32]>,
-        dx: &mut [f32],
+        dy: &[T],
+        residual: Option<&[T]>,
+        dx: &mut [T],
     ) {
         let (weight, bias) = parameters[self.weight..].split_at_mut(1);
         let (weight, bias) = (&mut weight[0], &mut bias[0]);
@@ -156,15 +159,15 @@ impl Unit {
     }
 
     /// The unit's output and, for training, what its backward pass needs.
-    pub fn forward(
+    pub fn forward<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &[Parameter],
-        x: Buffer,
+        x: Buffer<T>,
         map: Map,
         keep: Option<Keep>,
         workspace: &mut Workspace,
-    ) -> (Buffer, Option<Kept>) {
+    ) -> (Buffer<T>, Option<Kept<T>>) {
         let moments1 = norm::moments(kernel, &x, map);
         let mut a1 = workspace.take(map.len());
         self.norm1.forward(kernel, parameters, &x, map, &moments1, &mut a1);
@@ -199,14 +202,14 @@ impl Unit {
     }
 
     /// From a1 (which is given back) to z2.
-    fn inner(
+    fn inner<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &[Parameter],
-        a1: Buffer,
+        a1: Buffer<T>,
         map: Map,
         workspace: &mut Workspace,
-    ) -> Inner {
+    ) -> Inner<T> {
         let map1 = self.conv1.conv.output(map);
         let map2 = self.conv2.conv.output(map1);
         let mut z1 = workspace.take(map1.len());
@@ -223,14 +226,14 @@ impl Unit {
     }
 
     /// The gradient of the unit's input from that of its output, which is given back.
-    pub fn backward(
+    pub fn backward<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &mut [Parameter],
-        kept: Kept,
-        dy: Buffer,
+        kept: Kept<T>,
+        dy: Buffer<T>,
         workspace: &mut Workspace,
-    ) -> Buffer {
+    ) -> Buffer<T> {
         let Kept { x, map, moments1, inner } = kept;
         let map1 = self.conv1.conv.output(map);
         let map2 = self.conv2.conv.output(map1);
@@ -287,7 +290,7 @@ impl Unit {
     }
 }
 
-impl Inner {
+impl<T: Element> Inner<T> {
     fn give(self, workspace: &mut Workspace) {
         workspace.give(self.z1);
         workspace.give(self.z2);

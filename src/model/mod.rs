@@ -3,11 +3,15 @@
 pub mod bit;
 mod body;
 pub mod config;
+mod images;
+mod precision;
 pub mod weights;
 
-pub use bit::{Bit, Images};
+pub use bit::Bit;
 pub use body::Keep;
 pub use config::BitConfig;
+pub use images::Images;
+pub use precision::Precision;
 
 #[cfg(test)]
 #[path = "../../tests/reference/model.rs"]

@@ -1,4 +1,4 @@
-//! Convolution as an implicit matrix product: forward, input gradient and weight gradient.
+//! Convolution as an implicit matrix product: forward and input gradient; the weight gradient is in [`super::weight`].
 //!
 //! No image is unfolded and none is padded: for each tap of each output pixel the kernels get a
 //! pointer, which leads to a line of zeros where the tap lies outside. The input gradient is the
@@ -8,7 +8,8 @@
 //! Sums are made in two levels, at most [`CHAIN`] products each, so that long ones keep their accuracy.
 
 use super::Map;
-use super::kernel::{self, Kernel, Outer, Panel};
+use super::element::Element;
+use super::kernel::{Kernel, Panel, versions};
 use super::packing::{PANEL, Packed};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,9 +19,7 @@ const CHAIN: usize = 512;
 /// Pixels whose inputs a panel's weights meet while they are in the cache.
 const ROWS: usize = 96;
 /// Products below which handing work to another thread costs more than it saves.
-const WORTH: usize = 1 << 19;
-/// Pixels that are summed at a time in a weight gradient.
-const PIXELS: usize = 64;
+pub(super) const WORTH: usize = 1 << 19;
 
 /// A square convolution without bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +61,7 @@ struct Scratch {
     places: Vec<u32>,
     inputs: Vec<Pointer>,
     weights: Vec<Pointer>,
+    sums: Vec<f32>,
 }
 
 /// A pointer that may sit in scratch that moves between threads; it is only read through by the
@@ -84,24 +84,18 @@ impl Conv {
     }
 
     /// Without padding the taps of a kernel row lie side by side in memory and are read as one.
-    fn merged(&self) -> bool {
+    pub(super) fn merged(&self) -> bool {
         self.pad == 0 && self.kernel > 1
     }
 
     /// Taps as read, and values that each reads.
-    fn reads(&self) -> (usize, usize) {
+    pub(super) fn reads(&self) -> (usize, usize) {
         if self.merged() { (self.kernel, self.kernel * self.inputs) } else { (self.taps(), self.inputs) }
     }
 
-    /// Where tap `tap` of output pixel (y, x) reads in an image of `map`, or None for padding.
-    fn reach(&self, map: Map, tap: usize, y: usize, x: usize) -> Option<usize> {
-        let (a, b) = if self.merged() { (tap, 0) } else { (tap / self.kernel, tap % self.kernel) };
-        let (y, x) = ((y * self.stride + a).checked_sub(self.pad)?, (x * self.stride + b).checked_sub(self.pad)?);
-        (y < map.height && x < map.width).then(|| (y * map.width + x) * map.channels)
-    }
-
-    /// `y = x * w (+ residual)`. `x` is of shape `map`, `w` is packed as [`Conv::packing`] says.
-    pub fn forward(&self, kernel: Kernel, x: &[f32], map: Map, w: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
+    /// `y = x * w (+ residual)`. `x` is of shape `map`, `w` is packed as [`Conv::packing`] says
+    /// and as [`Element::weights`] makes it.
+    pub fn forward<T: Element>(&self, kernel: Kernel, x: &[T], map: Map, w: &[T], residual: Option<&[T]>, y: &mut [T]) {
         let out = self.output(map);
         assert_eq!((x.len(), y.len(), w.len()), (map.len(), out.len(), self.packing().len()), "bug: {self:?} {map:?}");
         let (taps, channels) = self.reads();
@@ -111,12 +105,12 @@ impl Conv {
         };
         let phases = [Phase { y: 0, x: 0, taps: (0..taps).map(tap).collect() }];
         let gather = Gather { kernel, x, map, stride: self.stride, channels, w, packing: self.packing(), out, step: 1 };
-        gather.run(&phases, residual, y);
+        gather.run(&phases, residual.map_or(Base::Zero, Base::Values), y);
     }
 
     /// `dx = dy * w transposed`, or added to what `dx` holds. `map` is the shape of x and dx; `wt`
     /// is packed as [`Packed::transposed`] says.
-    pub fn input_gradient(&self, kernel: Kernel, dy: &[f32], map: Map, wt: &[f32], add: bool, dx: &mut [f32]) {
+    pub fn input_gradient<T: Element>(&self, kernel: Kernel, dy: &[T], map: Map, wt: &[T], add: bool, dx: &mut [T]) {
         let out = self.output(map);
         let packing = self.packing().transposed(self.taps());
         assert_eq!((dx.len(), dy.len(), wt.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
@@ -132,153 +126,61 @@ impl Conv {
         let phases: Vec<_> = (0..s * s).map(|q| phase(q / s, q % s)).collect();
         let (channels, step) = (self.outputs, self.stride);
         let gather = Gather { kernel, x: dy, map: out, stride: 1, channels, w: wt, packing, out: map, step };
-        gather.run(&phases, add.then_some(&[]), dx);
-    }
-
-    /// `dw = sum over pixels of x dy`, packed as [`Conv::packing`] says. `map` is the shape of x.
-    pub fn weight_gradient(&self, kernel: Kernel, x: &[f32], map: Map, dy: &[f32], dw: &mut [f32]) {
-        let out = self.output(map);
-        let packing = self.packing();
-        assert_eq!((x.len(), dy.len(), dw.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
-        let (taps, channels) = self.reads();
-        let pixels = out.height * out.width;
-        // Whole images at a time, enough of them to fill chunks of pixels also where maps are small.
-        let group = (4 * PIXELS).div_ceil(pixels).clamp(1, map.n);
-        let lists: Vec<Vec<(u32, u32)>> = (0..taps).map(|tap| self.list(map, tap, group)).collect();
-        let worth = map.n * pixels * packing.len() / WORTH;
-        let wanted = (6 * rayon::current_num_threads()).min(worth).max(1);
-        let tasks = weight_tasks(packing, taps, channels, wanted, dw);
-        tasks.into_par_iter().for_each_init(Vec::new, |copy, mut task| {
-            task.sums.iter_mut().for_each(|sums| sums.fill(0.0));
-            let (lane, width, stride) = (task.panel * PANEL, packing.width(task.panel), packing.pitch(task.panel));
-            for first in (0..map.n).step_by(group) {
-                let (x, dy) = (&x[first * map.image()..], &dy[first * out.image()..]);
-                let mut cursors = vec![0; task.sums.len()];
-                let end = group.min(map.n - first) * pixels;
-                for from in (0..end).step_by(PIXELS) {
-                    let to = end.min(from + PIXELS);
-                    // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
-                    let (mut y, mut step) = (dy.as_ptr().wrapping_add(lane), out.channels);
-                    if out.channels > PANEL {
-                        copy.resize(PIXELS * stride, 0f32);
-                        for (copy, dy) in
-                            copy.chunks_exact_mut(stride).zip(dy[from * step..to * step].chunks_exact(step))
-                        {
-                            copy[..width].copy_from_slice(&dy[lane..lane + width]);
-                        }
-                        (y, step) = (copy.as_ptr().wrapping_sub(from * stride), stride);
-                    }
-                    for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(&mut cursors) {
-                        let list = &lists[tap][*cursor..];
-                        let count = list.iter().take(PIXELS).take_while(|&&(_, pixel)| (pixel as usize) < to).count();
-                        *cursor += count;
-                        let job = Outer {
-                            x: x[task.channel..].as_ptr(),
-                            y,
-                            pixels: &list[..count],
-                            step,
-                            channels: sums.len() / stride,
-                            sums: sums.as_mut_ptr(),
-                            stride,
-                            width,
-                        };
-                        // SAFETY: x offsets come from `reach` within one group of whole images; pixels
-                        // are in from..to, which y holds at `step` apart; `sums` is this task's own.
-                        unsafe { kernel::outer(kernel, &job) };
-                    }
-                }
-            }
-        });
-    }
-
-    /// Where tap `tap` reads for each output pixel of `images` images, padding left out.
-    fn list(&self, map: Map, tap: usize, images: usize) -> Vec<(u32, u32)> {
-        let out = self.output(map);
-        let mut list = Vec::with_capacity(images * out.height * out.width);
-        let mut pixel = 0;
-        for image in 0..images {
-            for y in 0..out.height {
-                for x in 0..out.width {
-                    if let Some(from) = self.reach(map, tap, y, x) {
-                        list.push(((image * map.image() + from) as u32, pixel));
-                    }
-                    pixel += 1;
-                }
-            }
-        }
-        list
+        gather.run(&phases, if add { Base::Held } else { Base::Zero }, dx);
     }
 }
 
-/// A block of the weight gradient that one task sums over all pixels: some channels of some taps.
-struct WeightTask<'a> {
-    panel: usize,
-    /// The first tap.
-    tap: usize,
-    /// The first channel.
-    channel: usize,
-    /// One slice a tap.
-    sums: Vec<&'a mut [f32]>,
-}
-
-/// Cuts the gradient into about `wanted` blocks. The cut does not show in the result: each value
-/// is summed by one task, over all pixels in their order.
-fn weight_tasks<'a>(
-    packing: Packed,
-    taps: usize,
-    channels: usize,
-    wanted: usize,
-    dw: &'a mut [f32],
-) -> Vec<WeightTask<'a>> {
-    let blocks = wanted.div_ceil(packing.panels()).min(channels.div_ceil(48));
-    let tap_groups = wanted.div_ceil(packing.panels() * blocks).min(taps);
-    let blocks = wanted.div_ceil(packing.panels() * tap_groups).min(channels.div_ceil(8)).max(blocks);
-    let block = channels.div_ceil(blocks);
-    let block = block.next_multiple_of(if block > 24 { 12 } else { 4 });
-    let group = taps.div_ceil(tap_groups);
-    let mut tasks = Vec::new();
-    for (panel, sums) in dw.chunks_mut(packing.step()).enumerate() {
-        let stride = packing.pitch(panel);
-        for (g, sums) in sums.chunks_mut(group * channels * stride).enumerate() {
-            let first = tasks.len();
-            tasks.extend((0..channels.div_ceil(block)).map(|i| WeightTask {
-                panel,
-                tap: g * group,
-                channel: i * block,
-                sums: Vec::with_capacity(group),
-            }));
-            for sums in sums.chunks_mut(channels * stride) {
-                for (i, sums) in sums.chunks_mut(block * stride).enumerate() {
-                    tasks[first + i].sums.push(sums);
+versions! {
+    /// Narrows the f32 sums of some pixels and one panel, with what is added to them.
+    fn finish<T: Element>(sums: &[f32], width: usize, lane: usize, places: &[u32], base: Base<'_, T>, out: &mut [T]) {
+        for (sums, &place) in sums.chunks_exact(PANEL).zip(places) {
+            let from = place as usize + lane;
+            let out = &mut out[from..from + width];
+            match base {
+                Base::Zero => out.iter_mut().zip(sums).for_each(|(o, &s)| *o = T::narrow(s)),
+                Base::Held => out.iter_mut().zip(sums).for_each(|(o, &s)| *o = T::narrow(o.wide() + s)),
+                Base::Values(base) => {
+                    let base = &base[from..from + width];
+                    for ((o, &s), b) in out.iter_mut().zip(sums).zip(base) {
+                        *o = T::narrow(b.wide() + s);
+                    }
                 }
             }
         }
     }
-    tasks
+}
+
+/// What a gathering adds its sums to.
+#[derive(Clone, Copy)]
+enum Base<'a, T> {
+    Zero,
+    /// What the output holds.
+    Held,
+    Values(&'a [T]),
 }
 
 /// What gathering needs: inputs, weights and the shape of what is written.
-struct Gather<'a> {
+struct Gather<'a, T> {
     kernel: Kernel,
-    x: &'a [f32],
+    x: &'a [T],
     /// The shape of `x`.
     map: Map,
     /// Input pixels from one pixel of a phase to the next.
     stride: usize,
     /// Values that one tap reads.
     channels: usize,
-    w: &'a [f32],
+    w: &'a [T],
     packing: Packed,
     out: Map,
     /// Phases of the output pixels in each direction.
     step: usize,
 }
 
-impl Gather<'_> {
-    /// Writes `out`. `base` is added: None for nothing, an empty slice for what `out` holds.
-    fn run(&self, phases: &[Phase], base: Option<&[f32]>, out: &mut [f32]) {
+impl<T: Element> Gather<'_, T> {
+    /// Writes `out`, with `base` added.
+    fn run(&self, phases: &[Phase], base: Base<'_, T>, out: &mut [T]) {
         let pixels = self.out.n * self.out.height * self.out.width;
-        let zeros = vec![0f32; self.channels];
+        let zeros = vec![T::default(); self.channels];
         // Small chunks share the work evenly, large ones read the weights less often.
         let even = pixels.div_ceil(8 * rayon::current_num_threads()).next_multiple_of(ROWS / 2).min(4 * ROWS);
         let worth = WORTH.div_ceil(self.packing.rows * self.packing.lanes);
@@ -286,9 +188,8 @@ impl Gather<'_> {
         let lanes = self.packing.lanes;
         out.par_chunks_mut(chunk * lanes).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
             let base = match base {
-                None => std::ptr::null(),
-                Some([]) => out.as_ptr(),
-                Some(base) => base[i * chunk * lanes..][..out.len()].as_ptr(),
+                Base::Values(base) => Base::Values(&base[i * chunk * lanes..][..out.len()]),
+                other => other,
             };
             for phase in phases {
                 self.pixels(i * chunk, out.len() / lanes, phase, scratch);
@@ -332,17 +233,22 @@ impl Gather<'_> {
         &self,
         phase: &Phase,
         range: Range<usize>,
-        base: *const f32,
-        out: &mut [f32],
+        base: Base<'_, T>,
+        out: &mut [T],
         scratch: &mut Scratch,
-        zeros: &[f32],
+        zeros: &[T],
     ) {
-        let Scratch { pixels, places, inputs, weights } = scratch;
+        let Scratch { pixels, places, inputs, weights, sums } = scratch;
         let rows = range.len();
         let (pixels, places) = (&pixels[range.clone()], &places[range]);
         if phase.taps.is_empty() {
-            if base.is_null() {
-                places.iter().for_each(|&p| out[p as usize..][..self.packing.lanes].fill(0.0));
+            for &place in places {
+                let range = place as usize..place as usize + self.packing.lanes;
+                match base {
+                    Base::Zero => out[range].fill(T::default()),
+                    Base::Held => {}
+                    Base::Values(base) => out[range.clone()].copy_from_slice(&base[range]),
+                }
             }
             return;
         }
@@ -363,14 +269,26 @@ impl Gather<'_> {
         }
         // Whole taps while their channels are few, parts of one tap where they are many.
         let parts = self.channels.div_ceil(CHAIN);
-        let part = self.channels.div_ceil(parts);
+        let part = self.channels.div_ceil(parts).next_multiple_of(2);
         let groups = (phase.taps.len() * part).div_ceil(CHAIN);
         let group = phase.taps.len().div_ceil(groups);
         for panel in 0..self.packing.panels() {
             let (stride, width) = (self.packing.pitch(panel), self.packing.width(panel));
             let lane = panel * PANEL;
             let panel = &self.w[panel * self.packing.step()..];
-            let mut base = if base.is_null() { base } else { base.wrapping_add(lane) };
+            // f32 sums go straight to the output, narrower ones by way of f32 scratch.
+            let (to, mut from, to_places) = if T::NARROW {
+                sums.resize(ROWS * PANEL, 0.0);
+                (sums.as_mut_ptr(), std::ptr::null(), &SCRATCH_PLACES[..rows])
+            } else {
+                let to = out.as_mut_ptr().wrapping_add(lane).cast::<f32>();
+                let from = match base {
+                    Base::Zero => std::ptr::null(),
+                    Base::Held => to.cast_const(),
+                    Base::Values(base) => base.as_ptr().wrapping_add(lane).cast(),
+                };
+                (to, from, places)
+            };
             for c0 in (0..self.channels).step_by(part) {
                 let channels = part.min(self.channels - c0);
                 for t0 in (0..phase.taps.len()).step_by(group) {
@@ -389,22 +307,36 @@ impl Gather<'_> {
                         channels,
                         stride,
                         width,
-                        out: out.as_mut_ptr().wrapping_add(lane),
-                        base,
-                        places,
+                        out: to,
+                        base: from,
+                        places: to_places,
                     };
                     // SAFETY: every pointer was taken from a slice of the length that is read; places
                     // are within this chunk, which no other task writes.
-                    unsafe { kernel::panel(self.kernel, &job) };
-                    base = out.as_ptr().wrapping_add(lane);
+                    unsafe { T::panel(self.kernel, &job) };
+                    from = to.cast_const();
                 }
+            }
+            if T::NARROW {
+                finish(self.kernel, &sums[..rows * PANEL], width, lane, places, base, out);
             }
         }
     }
 }
 
+/// Where the sums of each pixel lie in scratch.
+const SCRATCH_PLACES: [u32; ROWS] = {
+    let mut places = [0; ROWS];
+    let mut i = 0;
+    while i < ROWS {
+        places[i] = (i * PANEL) as u32;
+        i += 1;
+    }
+    places
+};
+
 /// Addresses made by `as_ptr` as the pointers they are.
-fn pointers(addresses: &[Pointer]) -> &[*const f32] {
+fn pointers<T>(addresses: &[Pointer]) -> &[*const T] {
     // SAFETY: usize and a thin pointer have the same size and alignment.
     unsafe { std::slice::from_raw_parts(addresses.as_ptr().cast(), addresses.len()) }
 }
@@ -520,6 +452,62 @@ mod tests {
                 conv.input_gradient(family, &dy, map, &wt, true, &mut dx);
                 let twice: Vec<f64> = truth.dx.iter().map(|d| 2.0 * d).collect();
                 assert_near(&what("added input gradient"), &dx, &twice);
+            }
+        }
+    }
+
+    #[test]
+    fn bfloat16_computes_the_definition_but_for_its_rounding() {
+        use crate::nn::buffer::{Buffer, Workspace};
+        use crate::nn::element::Bf16;
+        let rounded = |values: Vec<f32>| -> (Vec<Bf16>, Vec<f32>) {
+            values.iter().map(|&v| (Bf16::narrow(v), Bf16::narrow(v).wide())).unzip()
+        };
+        let wide = |values: &[Bf16]| -> Vec<f32> { values.iter().map(|v| v.wide()).collect() };
+        // What is written is rounded to 8 bits; weight gradients stay f32.
+        let assert_rounded = |what: &str, found: &[Bf16], wanted: &[f64]| {
+            for (i, (f, &w)) in wide(found).iter().zip(wanted).enumerate() {
+                assert!((f64::from(*f) - w).abs() <= w.abs() / 256.0 + 1e-5, "{what} at {i}: {f} is not {w}");
+            }
+        };
+        for (seed, (inputs, outputs, kernel, stride, pad, [n, height, width])) in CASES.into_iter().enumerate() {
+            if inputs % 2 == 1 || outputs % 2 == 1 {
+                continue;
+            }
+            let conv = Conv { inputs, outputs, kernel, stride, pad };
+            let map = Map { n, height, width, channels: inputs };
+            let (out, packing) = (conv.output(map), conv.packing());
+            let (x, wide_x) = rounded(draw(seed as u64, map.len()));
+            let (dy, wide_dy) = rounded(draw(seed as u64 + 100, out.len()));
+            let (residual, wide_residual) = rounded(draw(seed as u64 + 200, out.len()));
+            let (_, weights) = rounded(draw(seed as u64 + 300, packing.rows * outputs));
+            let mut w = Buffer::zeros(packing.len());
+            packing.pack(&weights, conv.taps(), &mut w);
+            let truth = truth(&conv, map, &wide_x, &w, &wide_dy);
+            let transposed = packing.transposed(conv.taps());
+            let mut wt = Buffer::zeros(transposed.len());
+            packing.transpose(&w, conv.taps(), &mut wt);
+            for family in Kernel::available() {
+                let what = |part: &str| format!("{} {part} {conv:?} {map:?}", family.name());
+                let mut workspace = Workspace::default();
+                let w = Bf16::weights(family, packing, w.clone(), &mut workspace);
+                let wt = Bf16::weights(family, transposed, wt.clone(), &mut workspace);
+                let mut y = vec![Bf16(0x7fc0); out.len()];
+                conv.forward(family, &x, map, &w, None, &mut y);
+                assert_rounded(&what("forward"), &y, &truth.y);
+                conv.forward(family, &x, map, &w, Some(&residual), &mut y);
+                let sum: Vec<f64> = truth.y.iter().zip(&wide_residual).map(|(a, &b)| a + f64::from(b)).collect();
+                assert_rounded(&what("forward with residual"), &y, &sum);
+                let mut dw = vec![f32::NAN; packing.len()];
+                conv.weight_gradient(family, &x, map, &dy, &mut dw);
+                assert_near(&what("weight gradient"), &dw, &truth.dw);
+                let mut dx = vec![Bf16(0x7fc0); map.len()];
+                conv.input_gradient(family, &dy, map, &wt, false, &mut dx);
+                assert_rounded(&what("input gradient"), &dx, &truth.dx);
+                let once = wide(&dx);
+                conv.input_gradient(family, &dy, map, &wt, true, &mut dx);
+                let twice: Vec<f64> = truth.dx.iter().zip(once).map(|(d, o)| d + f64::from(o)).collect();
+                assert_rounded(&what("added input gradient"), &dx, &twice);
             }
         }
     }

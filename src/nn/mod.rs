@@ -2,13 +2,15 @@
 //!
 //! | file | operator |
 //! |---|---|
-//! | `conv` | convolution: forward, input gradient, weight gradient |
+//! | `conv` | convolution: forward and input gradient |
+//! | `weight` | convolution: weight gradient |
 //! | `standardise` | weight standardisation, forward and backward, in packed order |
 //! | `norm` | GroupNorm + ReLU, fused both ways, recomputed rather than stored |
 //! | `pool` | zero padding, root max-pool, global average |
 //! | `loss` | softmax and masked sigmoid cross-entropies |
 //! | `sgd_agc` | SGD with Nesterov momentum and adaptive gradient clipping |
 //! | `kernel` | the inner loops, one family for each kind of CPU |
+//! | `element` | f32 or bfloat16 activations |
 //! | `packing` | the order in which weights lie in memory |
 //! | `parameter` | a weight with its gradient, in packed or plain order |
 //! | `buffer` | aligned memory, planned and reused |
@@ -19,6 +21,7 @@
 
 pub mod buffer;
 pub mod conv;
+pub mod element;
 pub mod kernel;
 pub mod loss;
 pub mod norm;
@@ -27,6 +30,7 @@ pub mod parameter;
 pub mod pool;
 pub mod sgd_agc;
 pub mod standardise;
+pub mod weight;
 
 pub use loss::Targets;
 pub use sgd_agc::SgdAgc;

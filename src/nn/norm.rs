@@ -8,6 +8,7 @@
 //! Only the sums of 64 pixels are f32; those above are f64.
 
 use super::Map;
+use super::element::Element;
 use super::kernel::{Kernel, versions};
 use rayon::prelude::*;
 
@@ -45,19 +46,19 @@ macro_rules! blocks {
 
 versions! {
     /// For one image: mean and 1/sqrt(var + eps) of each group, one after the other.
-    fn image_moments(x: &[f32], channels: usize, moments: &mut [f32]) {
+    fn image_moments<T: Element>(x: &[T], channels: usize, moments: &mut [f32]) {
         let groups = groups(channels);
         let (size, pixels) = (channels / groups, x.len() / channels);
         let (mut sums, mut squares) = (vec![0f64; channels], vec![0f64; channels]);
         blocks!(channels, |o, B| {
             // Differences from the first pixel keep a large mean from swallowing the variance.
-            let shift: [f32; B] = std::array::from_fn(|j| x[o + j]);
+            let shift: [f32; B] = std::array::from_fn(|j| x[o + j].wide());
             for first in (0..pixels).step_by(BLOCK) {
                 let (mut a, mut b) = ([0f32; B], [0f32; B]);
                 for p in first..(first + BLOCK).min(pixels) {
                     let row = &x[p * channels + o..][..B];
                     for j in 0..B {
-                        let d = row[j] - shift[j];
+                        let d = row[j].wide() - shift[j];
                         a[j] += d;
                         b[j] += d * d;
                     }
@@ -71,10 +72,10 @@ versions! {
         let n = pixels as f64;
         for (g, out) in moments.chunks_exact_mut(2).enumerate() {
             let range = g * size..(g + 1) * size;
-            let mean = range.clone().map(|c| f64::from(x[c]) * n + sums[c]).sum::<f64>() / (n * size as f64);
+            let mean = range.clone().map(|c| f64::from(x[c].wide()) * n + sums[c]).sum::<f64>() / (n * size as f64);
             let variance = range
                 .map(|c| {
-                    let d = mean - f64::from(x[c]);
+                    let d = mean - f64::from(x[c].wide());
                     squares[c] - 2.0 * d * sums[c] + n * d * d
                 })
                 .sum::<f64>()
@@ -104,13 +105,13 @@ fn images_a_task(map: Map) -> usize {
 }
 
 versions! {
-    fn image_forward(x: &[f32], a: &[f32], b: &[f32], y: &mut [f32]) {
+    fn image_forward<T: Element>(x: &[T], a: &[f32], b: &[f32], y: &mut [T]) {
         let channels = a.len();
         for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
             for (((y, x), a), b) in y.iter_mut().zip(x).zip(a).zip(b) {
-                let z = x * a + b;
+                let z = x.wide() * a + b;
                 // Unlike `f32::max`, this lets a NaN through, so that it is seen in the loss.
-                *y = if z < 0.0 { 0.0 } else { z };
+                *y = T::narrow(if z < 0.0 { 0.0 } else { z });
             }
         }
     }
@@ -118,7 +119,7 @@ versions! {
 
 versions! {
     /// Sums of g and of g x for each channel of one image.
-    fn image_sums(x: &[f32], dy: &[f32], a: &[f32], b: &[f32], sums: &mut [f64], dots: &mut [f64]) {
+    fn image_sums<T: Element>(x: &[T], dy: &[T], a: &[f32], b: &[f32], sums: &mut [f64], dots: &mut [f64]) {
         let channels = a.len();
         let pixels = x.len() / channels;
         blocks!(channels, |o, B| {
@@ -131,10 +132,11 @@ versions! {
                     let row = &x[p * channels + o..][..B];
                     let grad = &dy[p * channels + o..][..B];
                     for j in 0..B {
-                        let z = row[j] * ca[j] + cb[j];
-                        let g = if z > 0.0 { grad[j] } else { 0.0 };
+                        let x = row[j].wide();
+                        let z = x * ca[j] + cb[j];
+                        let g = if z > 0.0 { grad[j].wide() } else { 0.0 };
                         s[j] += g;
-                        t[j] += g * row[j];
+                        t[j] += g * x;
                     }
                 }
                 for j in 0..B {
@@ -150,7 +152,7 @@ versions! {
 
 versions! {
     /// `dx = a g + p x + q (+ residual)`.
-    fn image_backward(x: &[f32], dy: &[f32], residual: &[f32], a: &[f32], b: &[f32], p: &[f32], q: &[f32], dx: &mut [f32]) {
+    fn image_backward<T: Element>(x: &[T], dy: &[T], residual: &[T], a: &[f32], b: &[f32], p: &[f32], q: &[f32], dx: &mut [T]) {
         let channels = a.len();
         for (i, dx) in dx.chunks_exact_mut(channels).enumerate() {
             let x = &x[i * channels..][..channels];
@@ -158,14 +160,16 @@ versions! {
             let (a, b, p, q) = (&a[..channels], &b[..channels], &p[..channels], &q[..channels]);
             if residual.is_empty() {
                 for j in 0..channels {
-                    let g = if x[j] * a[j] + b[j] > 0.0 { dy[j] } else { 0.0 };
-                    dx[j] = a[j] * g + p[j] * x[j] + q[j];
+                    let x = x[j].wide();
+                    let g = if x * a[j] + b[j] > 0.0 { dy[j].wide() } else { 0.0 };
+                    dx[j] = T::narrow(a[j] * g + p[j] * x + q[j]);
                 }
             } else {
                 let residual = &residual[i * channels..][..channels];
                 for j in 0..channels {
-                    let g = if x[j] * a[j] + b[j] > 0.0 { dy[j] } else { 0.0 };
-                    dx[j] = a[j] * g + p[j] * x[j] + q[j] + residual[j];
+                    let x = x[j].wide();
+                    let g = if x * a[j] + b[j] > 0.0 { dy[j].wide() } else { 0.0 };
+                    dx[j] = T::narrow(a[j] * g + p[j] * x + q[j] + residual[j].wide());
                 }
             }
         }
@@ -173,7 +177,7 @@ versions! {
 }
 
 /// Mean and 1/sqrt(var + eps) of every group of every image: `n * groups * 2` values.
-pub fn moments(kernel: Kernel, x: &[f32], map: Map) -> Vec<f32> {
+pub fn moments<T: Element>(kernel: Kernel, x: &[T], map: Map) -> Vec<f32> {
     let mut moments = vec![0f32; map.n * groups(map.channels) * 2];
     moments
         .par_chunks_mut(groups(map.channels) * 2)
@@ -184,7 +188,15 @@ pub fn moments(kernel: Kernel, x: &[f32], map: Map) -> Vec<f32> {
 }
 
 /// `y = relu(group_norm(x))`.
-pub fn forward(kernel: Kernel, x: &[f32], map: Map, moments: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+pub fn forward<T: Element>(
+    kernel: Kernel,
+    x: &[T],
+    map: Map,
+    moments: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    y: &mut [T],
+) {
     let per = groups(map.channels) * 2;
     let images = y.par_chunks_mut(map.image()).zip(x.par_chunks(map.image())).zip(moments.par_chunks(per));
     images.with_min_len(images_a_task(map)).for_each(|((y, x), moments)| {
@@ -202,16 +214,16 @@ pub struct Gradients<'a> {
 /// `dx` (with `residual` added, if any) from the gradient `dy` of the ReLU's output; adds to the
 /// gradients of weight and bias.
 #[allow(clippy::too_many_arguments)]
-pub fn backward(
+pub fn backward<T: Element>(
     kernel: Kernel,
-    x: &[f32],
+    x: &[T],
     map: Map,
     moments: &[f32],
     weight: &[f32],
     bias: &[f32],
-    dy: &[f32],
-    residual: Option<&[f32]>,
-    dx: &mut [f32],
+    dy: &[T],
+    residual: Option<&[T]>,
+    dx: &mut [T],
     gradients: Gradients<'_>,
 ) {
     let (channels, groups) = (map.channels, groups(map.channels));
@@ -334,6 +346,34 @@ mod tests {
                     check("dbias", f64::from(dbias[c]) - 2.0, &wb, c, &|b| value(&wx, &ww, b));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn bfloat16_is_the_f32_result_rounded() {
+        use crate::nn::element::Bf16;
+        let map = Map { n: 2, height: 5, width: 3, channels: 80 };
+        let narrow = |values: &[f32]| -> Vec<Bf16> { values.iter().map(|&v| Bf16::narrow(v)).collect() };
+        let wide = |values: &[Bf16]| -> Vec<f32> { values.iter().map(|v| v.wide()).collect() };
+        let x = narrow(&draw(1, map.len(), 3.0));
+        let (dy, residual) = (narrow(&draw(4, map.len(), 0.0)), narrow(&draw(5, map.len(), 0.0)));
+        let (weight, bias) = (draw(2, 80, 1.0), draw(3, 80, 0.0));
+        for family in Kernel::available() {
+            let moments = super::moments(family, &wide(&x), map);
+            assert_eq!(moments, super::moments(family, &x, map));
+            let (mut y, mut wanted) = (vec![Bf16(0); map.len()], vec![0f32; map.len()]);
+            forward(family, &x, map, &moments, &weight, &bias, &mut y);
+            forward(family, &wide(&x), map, &moments, &weight, &bias, &mut wanted);
+            assert_eq!(y, narrow(&wanted));
+            let mut sums = [vec![0f32; 80], vec![0f32; 80], vec![0f32; 80], vec![0f32; 80]];
+            let [w1, b1, w2, b2] = &mut sums;
+            let first = Gradients { weight: w1, bias: b1 };
+            backward(family, &x, map, &moments, &weight, &bias, &dy, Some(&residual), &mut y, first);
+            let (dy, residual) = (wide(&dy), wide(&residual));
+            let second = Gradients { weight: w2, bias: b2 };
+            backward(family, &wide(&x), map, &moments, &weight, &bias, &dy, Some(&residual), &mut wanted, second);
+            assert_eq!(y, narrow(&wanted));
+            assert!(sums[0] == sums[2] && sums[1] == sums[3]);
         }
     }
 

@@ -3,6 +3,7 @@
 //! BiT pads with zeros *before* the max-pool, so a zero can win at a border.
 
 use super::Map;
+use super::element::Element;
 use super::kernel::{Kernel, versions};
 use rayon::prelude::*;
 
@@ -33,13 +34,14 @@ pub fn pooled(map: Map) -> Map {
 }
 
 versions! {
-    fn image_max_pool(x: &[f32], map: Map, y: &mut [f32], winner: &mut [u8]) {
+    fn image_max_pool<T: Element>(x: &[f32], map: Map, y: &mut [T], winner: &mut [u8]) {
+        let mut line = vec![0f32; map.channels];
         let (h, w, channels) = (map.height, map.width, map.channels);
         let out = pooled(map);
         for oy in 0..out.height {
             for ox in 0..out.width {
                 let at = (oy * out.width + ox) * channels;
-                let (best, which) = (&mut y[at..at + channels], &mut winner[at..at + channels]);
+                let (best, which) = (&mut line[..channels], &mut winner[at..at + channels]);
                 best.fill(f32::NEG_INFINITY);
                 which.fill(0);
                 for tap in 0..9 {
@@ -60,13 +62,14 @@ versions! {
                         }
                     }
                 }
+                y[at..at + channels].iter_mut().zip(&line).for_each(|(y, &v)| *y = T::narrow(v));
             }
         }
     }
 }
 
 versions! {
-    fn image_max_pool_backward(dy: &[f32], winner: &[u8], map: Map, dx: &mut [f32]) {
+    fn image_max_pool_backward<T: Element>(dy: &[T], winner: &[u8], map: Map, dx: &mut [f32]) {
         let channels = map.channels;
         let out = pooled(map);
         for iy in 0..map.height {
@@ -87,7 +90,7 @@ versions! {
                         let at = (oy * out.width + ox) * channels;
                         let (dy, winner) = (&dy[at..at + channels], &winner[at..at + channels]);
                         for ((dx, &dy), &winner) in dx.iter_mut().zip(dy).zip(winner) {
-                            *dx += if winner == tap { dy } else { 0.0 };
+                            *dx += if winner == tap { dy.wide() } else { 0.0 };
                         }
                     }
                 }
@@ -97,7 +100,7 @@ versions! {
 }
 
 /// Max-pool 3x3, stride 2, after padding by one zero; `winner` notes which tap won (the first of equals).
-pub fn max_pool(kernel: Kernel, x: &[f32], map: Map, y: &mut [f32], winner: &mut [u8]) {
+pub fn max_pool<T: Element>(kernel: Kernel, x: &[f32], map: Map, y: &mut [T], winner: &mut [u8]) {
     let out = pooled(map).image();
     y.par_chunks_mut(out)
         .zip(winner.par_chunks_mut(out))
@@ -106,7 +109,7 @@ pub fn max_pool(kernel: Kernel, x: &[f32], map: Map, y: &mut [f32], winner: &mut
 }
 
 /// The gradient of [`max_pool`]'s input; what padding won is dropped.
-pub fn max_pool_backward(kernel: Kernel, dy: &[f32], winner: &[u8], map: Map, dx: &mut [f32]) {
+pub fn max_pool_backward<T: Element>(kernel: Kernel, dy: &[T], winner: &[u8], map: Map, dx: &mut [f32]) {
     let out = pooled(map).image();
     dx.par_chunks_mut(map.image())
         .zip(winner.par_chunks(out))
@@ -115,23 +118,23 @@ pub fn max_pool_backward(kernel: Kernel, dy: &[f32], winner: &[u8], map: Map, dx
 }
 
 /// The mean of each channel of each image: `n * channels`.
-pub fn average(x: &[f32], map: Map, means: &mut [f32]) {
+pub fn average<T: Element>(x: &[T], map: Map, means: &mut [f32]) {
     let pixels = (map.height * map.width) as f64;
     means.par_chunks_mut(map.channels).zip(x.par_chunks(map.image())).for_each(|(means, x)| {
         let mut sums = vec![0f64; map.channels];
         for row in x.chunks_exact(map.channels) {
-            sums.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
+            sums.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v.wide()));
         }
         means.iter_mut().zip(sums).for_each(|(m, s)| *m = (s / pixels) as f32);
     });
 }
 
 /// The gradient of [`average`]'s input.
-pub fn average_backward(dmeans: &[f32], map: Map, dx: &mut [f32]) {
+pub fn average_backward<T: Element>(dmeans: &[f32], map: Map, dx: &mut [T]) {
     let share = 1.0 / (map.height * map.width) as f32;
     dx.par_chunks_mut(map.image()).zip(dmeans.par_chunks(map.channels)).for_each(|(dx, dmeans)| {
         for row in dx.chunks_exact_mut(map.channels) {
-            row.iter_mut().zip(dmeans).for_each(|(d, &m)| *d = m * share);
+            row.iter_mut().zip(dmeans).for_each(|(d, &m)| *d = T::narrow(m * share));
         }
     });
 }

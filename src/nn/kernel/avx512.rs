@@ -6,7 +6,7 @@
 use super::{Outer, Panel};
 use std::arch::x86_64::*;
 
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Calls `$function::<ROWS, VECTORS>` for a number of rows known only at run time.
 macro_rules! by_rows {
@@ -18,14 +18,16 @@ macro_rules! by_rows {
     };
 }
 
+pub(super) use by_rows;
+
 /// The mask of the last vector of a panel.
-fn last_mask(width: usize, vectors: usize) -> __mmask16 {
+pub(super) fn last_mask(width: usize, vectors: usize) -> __mmask16 {
     let rest = width - (vectors - 1) * LANES;
     ((1u32 << rest) - 1) as __mmask16
 }
 
 /// How many of `left` rows the next tile takes: full tiles, then two even ones rather than a thin last one.
-fn next_rows(left: usize, full: usize) -> usize {
+pub(super) fn next_rows(left: usize, full: usize) -> usize {
     if left >= 2 * full || left == full {
         full
     } else if left > full {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `avx512` | AVX-512 F, BW, DQ, VL | 16 f32 |
 //! | `avx2` | AVX2 and FMA | 8 f32 |
+//! | `avx512`, bfloat16 | AVX512_BF16 too; plain loops otherwise | 16 pairs |
 //! | `plain` | nothing | what the compiler makes of it |
 //!
 //! `SCALESHOT_KERNEL` overrides the choice. Families agree to rounding; within one, results are
@@ -14,7 +15,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512bf16;
 mod plain;
+
+use super::element::Bf16;
 
 use std::sync::OnceLock;
 
@@ -112,14 +117,14 @@ pub fn note() -> Option<&'static str> {
 
 /// `out[r] = base[r] + sum over taps t and channels c of inputs[t][r][channel + c] * weights[t][c]`,
 /// for `rows` pixels and the `width` outputs of one panel.
-pub(crate) struct Panel<'a> {
+pub struct Panel<'a, T = f32> {
     /// Where each tap of each pixel reads: `[tap][pitch]`.
-    pub inputs: &'a [*const f32],
+    pub inputs: &'a [*const T],
     /// Pointers from one tap to the next in `inputs`; `rows` of them are used.
     pub pitch: usize,
     pub rows: usize,
     /// Where each tap's weights begin: `[channels][stride]`. As many as there are taps.
-    pub weights: &'a [*const f32],
+    pub weights: &'a [*const T],
     /// First channel of the inputs that is read; `weights` begin at it.
     pub channel: usize,
     pub channels: usize,
@@ -148,6 +153,23 @@ pub(crate) unsafe fn panel(kernel: Kernel, job: &Panel<'_>) {
             Kernel::Avx2 => avx2::panel(job),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => avx512::panel(job),
+        }
+    }
+}
+
+/// As [`panel`] for bfloat16: weights lie in pairs, `[channels / 2][stride][2]`; `channel` and
+/// `channels` are even.
+///
+/// # Safety
+/// As for [`panel`].
+pub(crate) unsafe fn pair_panel(kernel: Kernel, job: &Panel<'_, Bf16>) {
+    debug_assert!(job.channel.is_multiple_of(2) && job.channels.is_multiple_of(2));
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kernel {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 if has_bf16() => avx512bf16::panel(job),
+            _ => plain::pair_panel(kernel, job),
         }
     }
 }
@@ -182,25 +204,57 @@ pub(crate) unsafe fn outer(kernel: Kernel, job: &Outer<'_>) {
     }
 }
 
+/// As [`Outer`] for bfloat16, with pixels in pairs that were put side by side:
+/// `sums[c] += sum over pairs q of x[q][c][0] * y[q][0] + x[q][c][1] * y[q][1]`.
+pub(crate) struct PairOuter<'a> {
+    /// `[pairs][channels]`, the earlier pixel in the lower half.
+    pub x: &'a [u32],
+    /// `[pairs][stride]`, the earlier pixel in the lower half.
+    pub y: &'a [u32],
+    pub channels: usize,
+    /// `[channels][stride]`
+    pub sums: &'a mut [f32],
+    pub stride: usize,
+}
+
+pub(crate) fn pair_outer(kernel: Kernel, job: &mut PairOuter<'_>) {
+    assert_eq!(job.x.len() / job.channels, job.y.len() / job.stride, "bug: pairs");
+    assert!(job.sums.len() >= job.channels * job.stride, "bug: sums");
+    match kernel {
+        // SAFETY: the CPU has the features, and the lengths were checked.
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 if has_bf16() => unsafe { avx512bf16::outer(job) },
+        _ => plain::pair_outer(kernel, job),
+    }
+}
+
+/// Whether the CPU multiplies pairs of bfloat16 (`vdpbf16ps`).
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Compiles a function once for each family, so that its plain loops use that family's vectors,
 /// and gives it a first argument that says which to run. All versions give the same bytes: the
 /// compiler neither reorders nor fuses floating-point operations.
 macro_rules! versions {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$t:ident: $bound:ident>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name(kernel: $crate::nn::kernel::Kernel, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$t: $bound>)? (kernel: $crate::nn::kernel::Kernel, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body($($arg: $ty),*) $(-> $ret)? $body
+            fn body $(<$t: $bound>)? ($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+            fn avx512 $(<$t: $bound>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+            fn avx2 $(<$t: $bound>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
             match kernel {
                 $crate::nn::kernel::Kernel::Plain => body($($arg),*),
                 // SAFETY: a family is only ever made where the CPU has its features.

@@ -13,10 +13,10 @@ use super::{
     CellInput, CellSpec,
     declaration::{Body, Declaration, NodeDeclaration},
     diagnostic::{Findings, Mark, did_you_mean},
-    matrix::{AxisValues, Choice, Row},
-    parameters::{Parameters, walk},
+    matrix::{AxisValues, Row},
     reference::{Reference, axis_text, cell_id},
-    template::{Expression, Scope, Wrong, is_unknown},
+    scope::CellScope,
+    template::is_unknown,
     validate::validate,
     yaml::Step,
 };
@@ -275,7 +275,7 @@ impl Expansion<'_, '_, '_> {
                 }
                 Some(value) if is_unknown(value) => {}
                 Some(Value::String(text)) => texts.push((vec![step], text.clone())),
-                Some(Value::Array(items)) if spec.arity == Arity::Cells => {
+                Some(Value::Array(items)) if takes_many(spec) => {
                     for (i, item) in items.iter().enumerate() {
                         let steps = vec![step.clone(), Step::Index(i)];
                         match item {
@@ -294,7 +294,7 @@ impl Expansion<'_, '_, '_> {
             inputs.push((spec, texts));
         }
         // One name stands for a list of one where the kind's own field is a list.
-        for spec in body.kind.inputs().iter().filter(|s| s.arity == Arity::Cells) {
+        for spec in body.kind.inputs().iter().filter(|s| takes_many(s)) {
             let list = schema
                 .pointer(&format!("/properties/{}/type", spec.field))
                 .is_some_and(|t| t == "array" || t.as_array().is_some_and(|a| a.contains(&Value::from("array"))));
@@ -402,7 +402,7 @@ impl Expansion<'_, '_, '_> {
                 let all: Vec<&CellSpec> = self.cells[range.clone()].iter().collect();
                 return Err(if all.is_empty() { None } else { Some(nothing_selected(&reference, &all)) });
             }
-            if spec.arity != Arity::Cells && cells.len() > 1 {
+            if !takes_many(spec) && cells.len() > 1 {
                 let message = format!("{text} has {} cells, and one is needed", cells.len());
                 let hint = format!(
                     "matrix: {{ {0}: {{ cells: {text} }} }} with {0}: \"${{{0}}}\" takes each in turn; {1} is one of them",
@@ -524,6 +524,10 @@ fn schema_of<'a>(schemas: &'a mut HashMap<&'static str, Value>, kind: &'static d
     schemas.entry(kind.name()).or_insert_with(|| kind.schema().to_value())
 }
 
+fn takes_many(spec: &InputSpec) -> bool {
+    !matches!(spec.arity, Arity::One | Arity::Optional)
+}
+
 fn has_unknown(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(has_unknown),
@@ -569,72 +573,4 @@ pub fn nothing_selected(reference: &Reference, cells: &[&CellSpec]) -> (String, 
         }
     }
     (format!("no cell of {node} has all of these values"), cells.first().map(|c| format!("a cell is written {}", c.id)))
-}
-
-/// Where `${…}` of one cell find their values; without a row, axes have none yet.
-struct CellScope<'a> {
-    parameters: &'a Parameters,
-    node: &'a NodeDeclaration,
-    row: Option<&'a Row>,
-    cells: &'a [CellSpec],
-}
-
-impl Scope for CellScope<'_> {
-    fn get(&self, expression: &Expression) -> Result<Option<Value>, Wrong> {
-        if let Some(found) = self.parameters.lookup(expression) {
-            return found.map(Some);
-        }
-        let axes = self.node.matrix.as_ref().map_or(&[] as &[_], |m| m.axes.as_slice());
-        let own = axes.iter().position(|a| a.name == expression.root);
-        let Some(row) = self.row else {
-            // Columns of other nodes, and axes that could not be read, are not known here.
-            let open = self.node.matrix.as_ref().is_some_and(|m| m.broken)
-                || axes.iter().any(|a| matches!(a.values, AxisValues::Cells(..)));
-            return if own.is_some() || open { Ok(None) } else { Err(self.stranger(expression, Vec::new())) };
-        };
-        let deeper = |value: &Value, path: &[String]| {
-            walk(value, path).map(Some).map_err(|step| {
-                let hint = value.as_object().and_then(|m| did_you_mean(&step, "keys", m.keys().map(String::as_str)));
-                Wrong { message: format!("{} has no {step}", expression.text()), hint }
-            })
-        };
-        match own.map(|i| &row.choices[i]) {
-            Some(Choice::Value(value)) => return deeper(value, &expression.path),
-            Some(Choice::Cell(i)) => {
-                let cell = &self.cells[*i];
-                if expression.path.is_empty() {
-                    return Ok(Some(Value::from(cell.id.as_str())));
-                }
-                let name = expression.path.join(".");
-                return match cell.axes.iter().find(|(n, _)| *n == name || *n == expression.path[0]) {
-                    Some((n, value)) if *n == name => Ok(Some(value.clone())),
-                    Some((_, value)) => deeper(value, &expression.path[1..]),
-                    None => {
-                        let hint = did_you_mean(&name, "axes", cell.axes.iter().map(|(n, _)| n.as_str()));
-                        Err(Wrong { message: format!("{}: {} has no axis {name}", expression.text(), cell.node), hint })
-                    }
-                };
-            }
-            None => {}
-        }
-        match row.columns.iter().find(|(n, _)| *n == expression.root) {
-            Some((_, value)) => deeper(value, &expression.path),
-            None => Err(self.stranger(expression, row.columns.iter().map(|(n, _)| n.as_str()).collect())),
-        }
-    }
-}
-
-impl CellScope<'_> {
-    fn stranger(&self, expression: &Expression, columns: Vec<&str>) -> Wrong {
-        let root = &expression.root;
-        let axes = self.node.matrix.as_ref().map_or(&[] as &[_], |m| m.axes.as_slice());
-        let mut known: Vec<&str> = axes.iter().map(|a| a.name.as_str()).collect();
-        known.extend(columns.into_iter().filter(|c| !axes.iter().any(|a| a.name == *c)));
-        let hint = match self.parameters.names().find(|n| n == root) {
-            Some(name) => Some(format!("write ${{params.{name}}}")),
-            None if known.is_empty() => Some("the node has no matrix; parameters are written ${params.name}".into()),
-            None => did_you_mean(root, "axes", known),
-        };
-        Wrong { message: format!("{} is not an axis", expression.text()), hint }
-    }
 }

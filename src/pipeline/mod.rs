@@ -11,10 +11,12 @@
 mod declaration;
 mod diagnostic;
 mod expand;
+mod expectation;
 mod matrix;
 mod parameters;
 mod reference;
 mod schema;
+mod scope;
 mod template;
 mod validate;
 mod yaml;

@@ -84,14 +84,13 @@ fn parameters(kind: &dyn AnyKind, definitions: &mut Map<String, Value>) -> Value
         map.remove("title");
         map.insert("description".into(), kind.about().into());
         for spec in kind.inputs() {
-            let text = match spec.arity {
-                Arity::One | Arity::Optional => "A node, or node.output.",
-                Arity::Cells => "A node or a list of them; every cell of each is taken.",
-            };
+            let one = matches!(spec.arity, Arity::One | Arity::Optional);
+            let text =
+                if one { "A node, or node.output." } else { "A node or a list of them; every cell of each is taken." };
             let field = map.get_mut("properties").and_then(|p| p.get_mut(spec.field)).and_then(Value::as_object_mut);
             if let Some(field) = field {
                 field.entry("description").or_insert_with(|| text.into());
-                if spec.arity == Arity::Cells && field.get("type") == Some(&"array".into()) {
+                if !one && field.get("type") == Some(&"array".into()) {
                     let list = Value::Object(std::mem::take(field));
                     let about = list.get("description").cloned().unwrap_or_default();
                     field.insert("description".into(), about);

@@ -3,7 +3,10 @@
 //! Lengths are in units of half the thorax's usual extent: x from -1 (the patient's right, left in the
 //! image) to 1, y from -1 (neck) to 1 (abdomen). In lateral views x runs from front (-1) to back (1).
 
-use super::shape::{Noise, range};
+use super::{
+    clutter::Marks,
+    shape::{Noise, range},
+};
 use crate::random::stream::Stream;
 
 #[derive(Clone, Debug)]
@@ -38,6 +41,7 @@ pub struct Anatomy {
     pub breast: f32,
     /// How clearly vessels show.
     pub vessel: f32,
+    pub marks: Marks,
     /// Lung texture and the roughness of whatever fills it.
     pub noise: Noise,
 }
@@ -47,7 +51,7 @@ impl Anatomy {
         let female = stream.chance(0.46);
         let age = 18 + stream.below(45) as u32 + stream.below(30) as u32;
         let old = (age as f32 - 18.0) / 74.0;
-        let right = range(stream, 0.40, 0.56);
+        let right = range(stream, 0.38, 0.58);
         Anatomy {
             female,
             age,
@@ -55,8 +59,8 @@ impl Anatomy {
             chest: range(stream, 0.72, 0.86) * if female { 0.97 } else { 1.0 },
             depth: range(stream, 0.50, 0.64),
             apex: range(stream, -0.86, -0.76),
-            dome: [right, right + range(stream, 0.02, 0.08)],
-            cardiothoracic: range(stream, 0.38, 0.47) + 0.03 * old,
+            dome: [right, right + range(stream, -0.02, 0.12)],
+            cardiothoracic: range(stream, 0.37, 0.49) + 0.04 * old,
             mediastinum: range(stream, 0.11, 0.16),
             knob: range(stream, 0.05, 0.07) + 0.04 * old,
             rib_spacing: range(stream, 0.135, 0.17),
@@ -65,7 +69,8 @@ impl Anatomy {
             bone: range(stream, 0.7, 1.3) * (1.15 - 0.4 * old),
             scoliosis: range(stream, -0.03, 0.03),
             breast: if female { range(stream, 0.04, 0.16) } else { 0.0 },
-            vessel: range(stream, 0.6, 1.4),
+            vessel: range(stream, 0.6, 1.7),
+            marks: Marks::draw(stream),
             noise: Noise::new(stream),
         }
     }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::{
     Options,
     anatomy::Anatomy,
+    clutter::Clutter,
     film::{Exposure, eight_bits, sixteen_bits},
     finding::Pathology,
     frontal::Frontal,
@@ -33,7 +34,7 @@ pub enum View {
 pub struct Film {
     pub view: View,
     pub exposure: Exposure,
-    stomach: bool,
+    clutter: Clutter,
     quality: u8,
     grain: Stream,
 }
@@ -107,7 +108,7 @@ impl Patient {
                     Film {
                         view,
                         exposure: Exposure::draw(&mut taken, options.size_px),
-                        stomach: taken.chance(0.5),
+                        clutter: Clutter::draw(&mut taken),
                         quality: 82 + taken.below(14) as u8,
                         grain: stream("grain", study * 8 + i as u64),
                     }
@@ -131,11 +132,11 @@ impl Patient {
         let mut grain = film.grain.clone();
         match film.view {
             View::Lateral => {
-                let scene = Lateral::new(anatomy, pathology);
+                let scene = Lateral::new(anatomy, pathology, &film.clutter);
                 film.exposure.render(|x, y| scene.density(x, y), &mut grain)
             }
             view => {
-                let scene = Frontal::new(anatomy, pathology, view == View::Ap, film.stomach);
+                let scene = Frontal::new(anatomy, pathology, &film.clutter, view == View::Ap);
                 film.exposure.render(|x, y| scene.density(x, y), &mut grain)
             }
         }

@@ -174,14 +174,14 @@ impl Pathology {
         let s = stream;
         let side = Side::draw(s);
         match finding {
-            Cardiomegaly => self.heart_growth = 0.07 + 0.14 * severity,
+            Cardiomegaly => self.heart_growth = 0.045 + 0.12 * severity,
             Effusion => {
-                self.effusion[side.index()] = 0.14 + 0.55 * severity;
+                self.effusion[side.index()] = 0.06 + 0.36 * severity;
                 if s.chance(0.35) {
-                    self.effusion[1 - side.index()] = 0.10 + 0.40 * severity * range(s, 0.3, 1.0);
+                    self.effusion[1 - side.index()] = 0.05 + 0.30 * severity * range(s, 0.3, 1.0);
                 }
             }
-            Pneumothorax => self.pneumothorax[side.index()] = 0.10 + 0.28 * severity,
+            Pneumothorax => self.pneumothorax[side.index()] = 0.04 + 0.18 * severity,
             Nodule => {
                 for _ in 0..1 + s.below(3) {
                     let r = 0.045 + 0.04 * severity * range(s, 0.6, 1.0);
@@ -209,12 +209,12 @@ impl Pathology {
                     self.blob(s, side, r, 0.2 + 0.22 * severity, 0.9);
                 }
             }
-            Edema => self.edema = 0.28 + 0.4 * severity,
+            Edema => self.edema = 0.12 + 0.34 * severity,
             Emphysema => self.emphysema = 0.4 + 0.6 * severity,
             Fibrosis => self.fibrosis = 0.4 + 0.6 * severity,
             PleuralThickening => self.pleura[side.index()] = 0.04 + 0.05 * severity,
             Atelectasis => {
-                self.lift[side.index()] = 0.06 + 0.14 * severity;
+                self.lift[side.index()] = 0.02 + 0.10 * severity;
                 for _ in 0..1 + s.below(2) {
                     let (x, y) = (side.sign() * range(s, 0.2, 0.4), range(s, 0.1, 0.34));
                     let tilt = range(s, -0.08, 0.08);
@@ -222,26 +222,27 @@ impl Pathology {
                     self.bands.push(Line {
                         from: [x, y],
                         to: [x + side.sign() * length, y + tilt],
-                        half_width: 0.018 + 0.018 * severity,
-                        density: 0.4 + 0.35 * severity,
+                        half_width: 0.018 + 0.014 * severity,
+                        density: 0.25 + 0.35 * severity,
                     });
                 }
             }
             SupportDevices => self.device(side, s),
             Tuberculosis => {
-                let r = 0.13 + 0.14 * severity;
-                self.blob_at(s, side, (-0.62, -0.25), r, 0.35 + 0.35 * severity, 0.7);
-                if s.chance(0.5) {
-                    self.blob_at(s, side, (-0.6, -0.2), 0.09, 0.45 + 0.3 * severity, 0.1);
+                let r = 0.12 + 0.13 * severity;
+                self.blob_at(s, side, (-0.62, -0.2), r, 0.18 + 0.38 * severity, 0.8);
+                if s.chance(0.4) {
+                    self.blob_at(s, side, (-0.6, -0.15), 0.085, 0.2 + 0.4 * severity, 0.1);
                     if let Some(cavity) = self.blobs.last_mut() {
                         cavity.hollow = 0.6;
                     }
                 }
-                for _ in 0..(3.0 + 6.0 * severity) as u32 {
-                    self.blob_at(s, side, (-0.6, 0.1), 0.035, 0.4 + 0.2 * severity, 0.0);
+                for _ in 0..(1.0 + 6.0 * severity) as u32 {
+                    let r = range(s, 0.02, 0.036);
+                    self.blob_at(s, side, (-0.62, 0.1), r, 0.2 + 0.35 * severity, 0.0);
                 }
                 if s.chance(0.25) {
-                    self.effusion[side.index()] = 0.12 + 0.3 * severity;
+                    self.effusion[side.index()] = 0.08 + 0.3 * severity;
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 use super::{
     anatomy::Anatomy,
+    clutter::Clutter,
     finding::{Blob, Pathology},
     shape::{bump, ellipse, ellipse_bump, step, to_segment, to_whole},
 };
@@ -15,13 +16,26 @@ const CORE: f32 = 0.75;
 pub struct Frontal<'a> {
     anatomy: &'a Anatomy,
     pathology: &'a Pathology,
+    clutter: &'a Clutter,
     /// Taken from the front, lying or sitting: larger heart, higher diaphragm, shoulder blades over the lungs.
     ap: bool,
     dome: [f32; 2],
     wall: f32,
     heart: Heart,
-    /// Whether a bubble of gas shows under the left diaphragm.
-    stomach: bool,
+}
+
+/// One line of sight.
+struct Ray {
+    x: f32,
+    y: f32,
+    /// 0 right, 1 left of the spine.
+    side: usize,
+    /// Distance from the spine.
+    out: f32,
+    /// Half the inner width of the thorax here.
+    width: f32,
+    /// 0 at the lung's tip, 1 at its base.
+    t: f32,
 }
 
 struct Heart {
@@ -32,14 +46,14 @@ struct Heart {
 }
 
 impl<'a> Frontal<'a> {
-    pub fn new(anatomy: &'a Anatomy, pathology: &'a Pathology, ap: bool, stomach: bool) -> Self {
-        let breath = if ap { -0.07 } else { 0.0 } + 0.10 * pathology.emphysema;
+    pub fn new(anatomy: &'a Anatomy, pathology: &'a Pathology, clutter: &'a Clutter, ap: bool) -> Self {
+        let breath = clutter.breath + 0.10 * pathology.emphysema - if ap { 0.06 } else { 0.0 };
         let dome = [0, 1].map(|i| anatomy.dome[i] + breath - pathology.lift[i]);
         let usual = anatomy.cardiothoracic * if ap { 1.06 } else { 1.0 };
-        let width = (usual + pathology.heart_growth - 0.06 * pathology.emphysema) * 2.0 * anatomy.chest;
+        let width = (usual + clutter.beat + pathology.heart_growth - 0.06 * pathology.emphysema) * 2.0 * anatomy.chest;
         let ry = 0.14 + 0.19 * width;
         let heart = Heart { x: 0.14 * width, y: dome[1] + 0.05 - 0.8 * ry, rx: width / 2.0, ry };
-        Frontal { anatomy, pathology, ap, dome, wall: 0.30 + 0.25 * anatomy.habitus, heart, stomach }
+        Frontal { anatomy, pathology, clutter, ap, dome, wall: 0.30 + 0.25 * anatomy.habitus, heart }
     }
 
     /// Half the inner width of the thorax at a height.
@@ -66,10 +80,10 @@ impl<'a> Frontal<'a> {
         if body == 0.0 && p.lines.is_empty() {
             return 0.0;
         }
+        let ray = Ray { x, y, side, out, width: self.half_width(y), t: (y - a.apex) / (0.6 - a.apex) };
 
         // How much of this line is lung.
-        let width = self.half_width(y);
-        let thorax = step(0.0, 0.05, width - out);
+        let thorax = step(0.0, 0.05, ray.width - out);
         let dome = self.diaphragm(side, out);
         let above = step(-0.015, 0.025, dome - y);
         let trunk = 0.45 * f32::from(middle > 0.0) * step(-0.45, -0.2, y);
@@ -78,47 +92,68 @@ impl<'a> Frontal<'a> {
         let heart = self.heart(x, y);
         let lung = thorax * above * (1.0 - centre) * (1.0 - knob) * (1.0 - heart);
 
-        // What fills the lung in place of air.
-        let t = (y - a.apex) / (0.6 - a.apex);
-        let noise = a.noise.rough(x * 5.0 + 11.0, y * 5.0 + 5.0);
-        let edge = width - p.pneumothorax[side] * (1.45 - 0.9 * t);
-        let free = if p.pneumothorax[side] > 0.0 { step(-0.008, 0.008, out - edge) } else { 0.0 };
-        let mut filled = p.blobs.iter().map(|b| opacity(b, b.x, x, y, noise)).sum::<f32>();
-        let wings = ellipse_bump(out - 0.22, y + 0.02, 0.62, 0.62);
-        filled += p.edema * wings * (0.8 + 0.5 * noise) + 0.25 * p.edema * step(0.1, 0.5, y);
-        filled +=
-            p.bands.iter().map(|l| l.density * bump(to_segment([x, y], l.from, l.to) / l.half_width)).sum::<f32>();
-        let net = a.noise.ridge(x * 11.0, y * 11.0 + 3.0);
-        filled += p.fibrosis * 0.42 * net * step(-0.3, 0.4, y + 0.5 * (out - 0.4));
-        let depth = width - out;
-        filled += 0.55
-            * step(p.pleura[side], 0.5 * p.pleura[side], depth)
-            * step(-0.7, -0.3, y)
-            * f32::from(p.pleura[side] > 0.0);
-        let hilum = ellipse_bump(out - 0.19, y + 0.03, 0.15, 0.2);
-        let reach = bump(((out - 0.15) * (out - 0.15) + (y + 0.03) * (y + 0.03)).sqrt() / 0.8);
-        let vessels = a.vessel
-            * (1.0 - 0.5 * p.emphysema)
-            * (0.24 * hilum + 0.17 * reach * a.noise.ridge(x * 6.0 + 2.0, y * 6.0));
-        let fluid = self.fluid(side, out, y, width, dome);
-        let filled = (filled * (1.0 - free) + vessels * (1.0 - free)).min(0.95);
-        let filled = filled.max(fluid);
+        // Free air begins outside the edge of the lung, which has sunk from the wall, most at the tip.
+        let sunk = p.pneumothorax[side] * (1.7 - 1.7 * ray.t).max(0.0);
+        let past = out - (ray.width - sunk);
+        let free = if sunk > 1e-3 { step(-0.008, 0.008, past) } else { 0.0 };
+        let inside = (self.filling(&ray) + self.vessels(&ray)) * (1.0 - free);
+        let filled = (inside + self.veil(&ray)).min(0.95);
+        let filled = filled.max(self.fluid(&ray, dome));
 
         let mut density = self.wall + CORE * (1.0 - lung * (1.0 - filled));
-        density -= lung * (0.10 * free + 0.10 * p.emphysema);
-        density += lung * 0.12 * p.pneumothorax[side].min(0.3) * (1.0 - free) / 0.3;
-        if p.pneumothorax[side] > 0.0 {
-            density += lung * 0.16 * bump((out - edge) / 0.022);
+        density += lung * (0.2 * p.pneumothorax[side] * (1.0 - free) - 0.03 * free - 0.10 * p.emphysema);
+        if sunk > 1e-3 {
+            density += lung * 0.09 * bump(past / 0.02);
         }
         density += 0.14 * heart + 0.06 * knob + 0.16 * (1.0 - above) * thorax;
-        density += 0.7 * a.breast * ellipse_bump(out - 0.44, y - 0.22, 0.36, 0.36) * 2.0;
-        if self.stomach {
+        density += 1.4 * a.breast * ellipse_bump(out - 0.44, y - 0.22, 0.36, 0.36);
+        if self.clutter.stomach {
             density -= 0.35 * ellipse(x - 0.38, y - self.dome[1] - 0.16, 0.13, 0.09, 0.2);
         }
+        // The windpipe.
         density -= 0.22 * step(0.055, 0.035, (x - 0.01).abs()) * step(-0.22, -0.32, y);
-        density += a.bone * self.bones(y, middle, out, width);
-        let device = self.device(x, y);
-        body * density + device
+        density += a.bone * self.bones(&ray, middle);
+        body * density + self.device(x, y)
+    }
+
+    /// What fills the lung in place of air: opacities, collapse, scars.
+    fn filling(&self, ray: &Ray) -> f32 {
+        let (a, p, &Ray { x, y, side, out, width, .. }) = (self.anatomy, self.pathology, ray);
+        let noise = a.noise.rough(x * 5.0 + 11.0, y * 5.0 + 5.0);
+        let mut filled = p.blobs.iter().chain(&a.marks.spots).map(|b| opacity(b, b.x, x, y, noise)).sum::<f32>();
+        filled += 0.5 * rind(a.marks.cap[side], y - a.apex - 0.04);
+        filled += 0.55 * rind(p.pleura[side], width - out) * step(-0.7, -0.3, y);
+        let wings = ellipse_bump(out - 0.22, y + 0.02, 0.62, 0.62);
+        filled += p.edema * (wings * (0.8 + 0.5 * noise) + 0.25 * step(0.1, 0.5, y));
+        for l in &p.bands {
+            filled += l.density * bump(to_segment([x, y], l.from, l.to) / l.half_width);
+        }
+        let net = a.noise.ridge(x * 11.0, y * 11.0 + 3.0);
+        filled + p.fibrosis * 0.42 * net * step(-0.3, 0.4, y + 0.5 * (out - 0.4))
+    }
+
+    /// What lies over the lung and is taken for a part of it: soft tissue, cloth, a fold of skin.
+    fn veil(&self, ray: &Ray) -> f32 {
+        let &Ray { x, y, side, out, width, t } = ray;
+        let (patch, place) = self.clutter.patch;
+        let mut veil = self.clutter.haze[side];
+        veil += patch * (self.anatomy.noise.at(x * 2.2 + place, y * 2.2) + 0.4).max(0.0);
+        if let Some((fold, far)) = self.clutter.fold
+            && fold.index() == side
+        {
+            let line = width - far * (1.3 - 0.5 * t) - out;
+            veil += 0.13 * bump(line / 0.02) * step(-0.75, -0.6, y) * step(0.3, 0.1, y);
+        }
+        veil
+    }
+
+    /// The hilum and the vessels that leave it.
+    fn vessels(&self, ray: &Ray) -> f32 {
+        let (dx, dy) = (ray.out - 0.15, ray.y + 0.03);
+        let hilum = ellipse_bump(ray.out - 0.19, dy, 0.15, 0.2);
+        let reach = bump((dx * dx + dy * dy).sqrt() / 0.8);
+        let branches = self.anatomy.noise.ridge(ray.x * 6.0 + 2.0, ray.y * 6.0);
+        self.anatomy.vessel * (1.0 - 0.5 * self.pathology.emphysema) * (0.24 * hilum + 0.17 * reach * branches)
     }
 
     fn heart(&self, x: f32, y: f32) -> f32 {
@@ -131,8 +166,9 @@ impl<'a> Frontal<'a> {
     }
 
     /// Pleural fluid rises along the wall: its surface is higher outside than inside.
-    fn fluid(&self, side: usize, out: f32, y: f32, width: f32, dome: f32) -> f32 {
-        let height = self.pathology.effusion[side];
+    fn fluid(&self, ray: &Ray, dome: f32) -> f32 {
+        let &Ray { y, side, out, width, .. } = ray;
+        let height = self.pathology.effusion[side].max(self.anatomy.marks.blunt[side]);
         if height == 0.0 {
             return 0.0;
         }
@@ -142,8 +178,8 @@ impl<'a> Frontal<'a> {
         0.92 * step(-0.03, 0.05, y - surface.min(dome + 0.3))
     }
 
-    fn bones(&self, y: f32, middle: f32, out: f32, width: f32) -> f32 {
-        let a = self.anatomy;
+    fn bones(&self, ray: &Ray, middle: f32) -> f32 {
+        let (a, &Ray { y, out, width, .. }) = (self.anatomy, ray);
         let inside = step(-0.03, 0.02, width + 0.03 - out) * step(self.dome[0] + 0.42, self.dome[0] + 0.2, y);
         let band = |height: f32, half: f32| {
             let d = to_whole(height / a.rib_spacing + a.rib_phase) * a.rib_spacing;
@@ -180,6 +216,11 @@ impl<'a> Frontal<'a> {
         }
         density
     }
+}
+
+/// A layer of some thickness under a surface: 1 at depth 0, 0 from the thickness on.
+fn rind(thickness: f32, depth: f32) -> f32 {
+    if thickness > 0.0 { step(thickness, 0.5 * thickness, depth) } else { 0.0 }
 }
 
 /// How much of the lung at (x, y) a blob centred at `centre` fills.

@@ -2,6 +2,7 @@
 
 use super::{
     anatomy::Anatomy,
+    clutter::Clutter,
     finding::Pathology,
     frontal::opacity,
     shape::{bump, ellipse, ellipse_bump, step, to_segment, to_whole},
@@ -12,11 +13,12 @@ const CORE: f32 = 0.85;
 pub struct Lateral<'a> {
     anatomy: &'a Anatomy,
     pathology: &'a Pathology,
+    clutter: &'a Clutter,
 }
 
 impl<'a> Lateral<'a> {
-    pub fn new(anatomy: &'a Anatomy, pathology: &'a Pathology) -> Self {
-        Lateral { anatomy, pathology }
+    pub fn new(anatomy: &'a Anatomy, pathology: &'a Pathology, clutter: &'a Clutter) -> Self {
+        Lateral { anatomy, pathology, clutter }
     }
 
     /// Density along the line of sight through (x, y); x from front to back.
@@ -31,24 +33,25 @@ impl<'a> Lateral<'a> {
         if body == 0.0 {
             return 0.0;
         }
-        let dome = a.dome[0] - 0.02 + 0.10 * p.emphysema - 0.5 * (p.lift[0] + p.lift[1]);
+        let dome = a.dome[0] + self.clutter.breath - 0.02 + 0.10 * p.emphysema - 0.5 * (p.lift[0] + p.lift[1]);
         let d = (x + 0.12) / a.depth;
         let diaphragm = dome + d * d * if d > 0.0 { 0.26 } else { 0.12 };
         let above = step(-0.02, 0.03, diaphragm - y) * step(-0.05, 0.08, y - a.apex);
-        let growth = a.cardiothoracic + p.heart_growth;
+        let growth = a.cardiothoracic + self.clutter.beat + p.heart_growth;
         let (rx, ry) = (0.58 * growth, 0.10 + 0.50 * growth);
         let heart = ellipse(x - (front + 0.05 + rx), y - (dome + 0.03 - 0.8 * ry), rx, ry, 0.12);
         let inside = step(0.0, 0.06, x - front) * step(0.0, 0.06, back - x);
         let lung = inside * above * (1.0 - 0.9 * heart);
 
         let noise = a.noise.rough(x * 5.0 + 3.0, y * 5.0 + 5.0);
-        let mut filled = p.blobs.iter().map(|b| 0.75 * opacity(b, b.z, x, y, noise)).sum::<f32>();
+        let mut filled = p.blobs.iter().chain(&a.marks.spots).map(|b| 0.75 * opacity(b, b.z, x, y, noise)).sum::<f32>();
         filled += 0.8 * p.edema * ellipse_bump(x - 0.05, y + 0.02, 0.6, 0.6) * (0.8 + 0.5 * noise);
         for l in &p.bands {
             let (from, to) = ([l.from[0].abs() - 0.3, l.from[1]], [l.to[0].abs() - 0.3, l.to[1]]);
             filled += 0.7 * l.density * bump(to_segment([x, y], from, to) / l.half_width);
         }
         filled += p.fibrosis * 0.35 * a.noise.ridge(x * 11.0, y * 11.0) * step(-0.3, 0.4, y);
+        filled += 0.5 * (self.clutter.haze[0] + self.clutter.haze[1]);
         filled += a.vessel * 0.22 * ellipse_bump(x - 0.05, y + 0.05, 0.2, 0.24);
         filled += a.vessel * 0.13 * a.noise.ridge(x * 6.0 + 8.0, y * 6.0);
         let height = p.effusion[0].max(p.effusion[1]);

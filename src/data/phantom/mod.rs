@@ -7,6 +7,7 @@
 //! A file's bytes are a function of the options alone, on every host and with any number of threads.
 
 mod anatomy;
+mod clutter;
 mod cohort;
 mod film;
 mod finding;

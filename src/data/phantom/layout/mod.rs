@@ -71,4 +71,6 @@ fn summary(options: &Options, sizes: impl IntoIterator<Item = u64>) -> Summary {
 }
 
 #[cfg(test)]
+mod read_back;
+#[cfg(test)]
 mod tests;

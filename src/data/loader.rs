@@ -48,7 +48,7 @@ impl MemoryPixels {
     /// `bytes` holds whole images one after the other.
     pub fn new(dims: ImageDims, bytes: Vec<u8>) -> Result<Self> {
         let one = dims.height * dims.width * dims.channels;
-        if one == 0 || bytes.len() % one != 0 {
+        if one == 0 || !bytes.len().is_multiple_of(one) {
             return Err(Error::invalid(format!("{} bytes are no whole images of {dims:?}", bytes.len())));
         }
         Ok(MemoryPixels { dims, bytes })

@@ -21,15 +21,15 @@ use crate::{
     error::{Error, Result},
     model::{
         Bit,
-        weights::safetensors::{self, Piece},
+        weights::{
+            Named,
+            safetensors::{self, Piece},
+        },
     },
 };
 
 const FILE: &str = "checkpoint.safetensors";
 const STATE: &str = "scaleshot.state";
-
-/// Tensors by name.
-pub type Named = Vec<(String, Tensor)>;
 
 /// Counters of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{
     Session,
-    checkpoint::{self, Checkpoint, Named, State},
+    checkpoint::{self, Checkpoint, State},
     course::{Course, Feed},
     curve::{Best, CurvePoint},
     infer::each_batch,
@@ -27,7 +27,10 @@ use crate::{
     data::loader::{Examples, Labels},
     digest::Digest,
     error::{Error, Result},
-    model::bit::{Bit, Images},
+    model::{
+        bit::{Bit, Images},
+        weights::Named,
+    },
     nn::sgd_agc::{SgdAgc, SgdAgcOptions},
 };
 

@@ -24,6 +24,9 @@ use self::safetensors::Piece;
 use super::{Bit, BitConfig};
 use crate::error::{Error, Result};
 
+/// Tensors by name.
+pub type Named = Vec<(String, Tensor)>;
+
 /// Metadata entry of our own files: the network's configuration as JSON.
 const CONFIG: &str = "scaleshot.model";
 

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 
-use super::names;
+use super::{Named, names};
 use crate::error::{Error, Result};
 
 /// All float tensors as f32 under our names and in PyTorch's layout; and the names that are not known.
-pub fn read(path: &Path) -> Result<(Vec<(String, Tensor)>, Vec<String>)> {
+pub fn read(path: &Path) -> Result<(Named, Vec<String>)> {
     let wrong = |e: candle_core::Error| Error::data(path, None, format!("not a BiT .npz: {e}"));
     let (mut tensors, mut unknown) = (Vec::new(), Vec::new());
     for (name, tensor) in Tensor::read_npz(path).map_err(wrong)? {

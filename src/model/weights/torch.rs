@@ -8,8 +8,9 @@ use std::{
     path::Path,
 };
 
-use candle_core::{DType, Tensor, pickle::PthTensors};
+use candle_core::{DType, pickle::PthTensors};
 
+use super::Named;
 use crate::error::{Error, Result};
 
 /// Entries under which checkpoints keep the weights; without any, the file is the weights.
@@ -27,13 +28,13 @@ pub fn legacy(path: &Path) -> Error {
 }
 
 /// All float tensors of the weights as f32, with the names they have there.
-pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
+pub fn read(path: &Path) -> Result<Named> {
     // The parser trusts the shape of what it finds; a malformed file must not end the program.
     catch_unwind(AssertUnwindSafe(|| read_trusting(path)))
         .unwrap_or_else(|_| Err(Error::data(path, None, "a malformed PyTorch file")))
 }
 
-fn read_trusting(path: &Path) -> Result<Vec<(String, Tensor)>> {
+fn read_trusting(path: &Path) -> Result<Named> {
     let wrong = |e: candle_core::Error| Error::data(path, None, format!("not a PyTorch checkpoint: {e}"));
     for key in KEYS.iter().copied().map(Some).chain([None]) {
         let found = match PthTensors::new(path, key) {

@@ -93,3 +93,58 @@ pub fn text(plan: &Plan, all: bool, colour: Colour) -> String {
     out.push_str(&format!("{} cells: {}\n", plan.cells.len(), counts.join(", ")));
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        digest::Digest,
+        plan::{Planned, Reason},
+    };
+
+    fn plan() -> Plan {
+        let cell = |index, cell: &str, state, reasons, key| Planned {
+            index,
+            cell: cell.into(),
+            kind: "merge",
+            state,
+            reasons,
+            key,
+            expected_ms: Some(5),
+            current: None,
+        };
+        let waits = Reason::Waits { cells: vec!["a".into()] };
+        Plan {
+            cells: vec![
+                cell(0, "a", State::Run, vec![Reason::NeverRan], Some(Digest([0xab; 32]))),
+                cell(1, "b[x=1]", State::Run, vec![Reason::Forced, waits], None),
+                cell(2, "c", State::Fresh, Vec::new(), Some(Digest([1; 32]))),
+            ],
+        }
+    }
+
+    #[test]
+    fn json_has_the_promised_fields_and_no_others() {
+        let value: Value = serde_json::from_str(&json_text(&plan())).unwrap();
+        assert_eq!(
+            value,
+            json!({"cells": [
+                {"cell": "a", "kind": "merge", "state": "run", "reasons": ["never ran"], "key": "ab".repeat(32)},
+                {"cell": "b[x=1]", "kind": "merge", "state": "run", "reasons": [plan().cells[1].reasons[0].to_string(), "waits for a"], "key": null},
+                {"cell": "c", "kind": "merge", "state": "fresh", "reasons": [], "key": "01".repeat(32)},
+            ]})
+        );
+    }
+
+    #[test]
+    fn text_names_what_runs_and_counts_the_rest() {
+        let forced = plan().cells[1].reasons[0].to_string();
+        assert_eq!(
+            text(&plan(), false, Colour::off()),
+            format!(
+                "run  a       never ran\nrun  b[x=1]  {forced}\n             waits for a\n3 cells: 2 to run, 0 blocked, 1 fresh\n"
+            )
+        );
+        assert!(text(&plan(), true, Colour::off()).contains("fresh  c\n"));
+    }
+}

@@ -115,3 +115,27 @@ fn look(store: &Store, repair: bool) -> Result<Findings> {
     found.problems.extend(missing);
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_is_found_named_and_repaired() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (digest, _) = store.put_bytes(b"one").unwrap();
+        store.put_bytes(b"two").unwrap();
+        let whole = look(&store, false).unwrap();
+        assert_eq!((whole.blobs, whole.bytes, whole.problems.len()), (2, 6, 0));
+        let path = store.local(&digest).unwrap();
+        // Blobs are read-only, so another file takes its place.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"onf").unwrap();
+        let found = look(&store, false).unwrap();
+        assert_eq!(found.problems, [format!("file {} is damaged", digest.short())]);
+        assert_eq!(look(&store, true).unwrap().removed, 1);
+        let after = look(&store, false).unwrap();
+        assert_eq!((after.blobs, after.problems.len()), (1, 0));
+    }
+}

@@ -46,7 +46,7 @@ pub fn schema(registry: Registry) -> Value {
             "nodes": {
                 "type": "object",
                 "minProperties": 1,
-                "propertyNames": {"pattern": "^[\\p{L}_][\\p{L}\\p{N}_-]*$"},
+                "propertyNames": {"pattern": "^[^\\s\\d.,=\"'\\[\\]{}$-][^\\s.,=\"'\\[\\]{}$]*$"},
                 "additionalProperties": {"$ref": "#/$defs/node"}
             }
         },

@@ -225,8 +225,10 @@ impl<'scope, 'env> Dispatcher<'scope, 'env> {
     }
 
     /// Starts what fits, earliest cells first.
+    ///
+    /// Nothing starts while the graph has still to tell of a cell that could: it does so in an order of its own.
     fn start(&mut self) {
-        if self.halted() {
+        if self.halted() || self.state.ready.len() + self.state.busy.len() < self.state.startable {
             return;
         }
         let now = Instant::now();

@@ -68,7 +68,11 @@ impl Tree {
     }
 
     pub fn file(&self, name: &str) -> Option<&SourceFile> {
-        self.files.binary_search_by(|f| f.name.as_str().cmp(name)).ok().map(|i| &self.files[i])
+        self.place(name).map(|i| &self.files[i])
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.files.binary_search_by(|f| f.name.as_str().cmp(name)).ok()
     }
 
     /// `digest bytes "name"`, one line a file. Its digest is the tree's, so as a blob it is found by it.
@@ -209,20 +213,11 @@ impl SourceIndex {
     pub fn check(&self, root: &Path) -> Result<()> {
         let Some(tree) = self.state().trees.get(root).cloned() else { return Ok(()) };
         let found = walk(&tree.root)?;
-        let same = found.len() == tree.files.len()
-            && found
-                .iter()
-                .zip(&tree.files)
-                .zip(&tree.stamps)
-                .all(|((f, file), s)| f.name == file.name && f.stamp == *s);
-        if same {
+        let as_seen = |f: &&Found| tree.place(&f.name).is_some_and(|i| tree.stamps[i] == f.stamp);
+        let changed = found.iter().find(|f| !as_seen(f));
+        if changed.is_none() && found.len() == tree.files.len() {
             return Ok(());
         }
-        let changed = found.iter().find(|f| tree.file(&f.name).is_none()).or_else(|| {
-            found
-                .iter()
-                .find(|f| !tree.files.iter().zip(&tree.stamps).any(|(file, s)| file.name == f.name && *s == f.stamp))
-        });
         let what = changed.map_or_else(|| tree.root.clone(), |f| f.path.clone());
         Err(Error::invalid(format!("{}: changed while it was read", what.display())))
     }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use system::{Frame, Map, System};
+pub use system::{Frame, Map, Orbit, System};
 
 use crate::{
     data::image::{ImageSize, Pixels, encode},
@@ -90,7 +90,7 @@ pub fn image(options: &Options, system: &System, category: u32, instance: u32, t
     let mut raster = vec![palette.ground; side * side];
     // A varied system that passed the filter can escape later only by chance; the category's own then stands in.
     let orbit = varied.orbit(count, &mut stream.clone()).or_else(|| system.orbit(count, &mut stream.clone()));
-    if let Some((points, frame)) = orbit {
+    if let Some(Orbit { points, frame }) = orbit {
         for (point, map) in points {
             let [mut x, mut y] = frame.cell(point, inner);
             if turn & 1 == 1 {
@@ -140,15 +140,15 @@ fn average(raster: &[[u8; 3]], side: usize, options: &Options) -> Pixels {
     let mut data = Vec::with_capacity(px * px * channels);
     for y in 0..px {
         for x in 0..px {
-            for c in 0..channels {
+            data.extend((0..channels).map(|c| {
                 let sum: u32 = (0..OVERSAMPLING * OVERSAMPLING)
                     .map(|i| {
                         let (row, column) = (y * OVERSAMPLING + i / OVERSAMPLING, x * OVERSAMPLING + i % OVERSAMPLING);
                         u32::from(raster[row * side + column][c])
                     })
                     .sum();
-                data.push(((sum + cells / 2) / cells) as u8);
-            }
+                ((sum + cells / 2) / cells) as u8
+            }));
         }
     }
     let size = ImageSize { height: options.size_px, width: options.size_px, channels: channels as u32 };

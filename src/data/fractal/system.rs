@@ -42,6 +42,13 @@ pub struct Frame {
     pub high: [f64; 2],
 }
 
+/// Points of an attractor.
+pub struct Orbit {
+    /// Each with the map that led to it.
+    pub points: Vec<([f64; 2], u8)>,
+    pub frame: Frame,
+}
+
 impl System {
     /// The system of one category: the first of its stream that passes the filter.
     pub fn draw(seed: u64, category: u32) -> Self {
@@ -73,8 +80,8 @@ impl System {
         self.clone()
     }
 
-    /// `count` points of the attractor with the map that led to each; `None` where the orbit escapes.
-    pub fn orbit(&self, count: usize, stream: &mut Stream) -> Option<(Vec<([f64; 2], u8)>, Frame)> {
+    /// `count` points of the attractor; `None` where the orbit escapes.
+    pub fn orbit(&self, count: usize, stream: &mut Stream) -> Option<Orbit> {
         let mut sums = Vec::with_capacity(self.maps.len());
         let mut total = 0.0;
         for m in &self.maps {
@@ -99,11 +106,11 @@ impl System {
                 frame.high = [frame.high[0].max(x), frame.high[1].max(y)];
             }
         }
-        (0..2).all(|k| frame.high[k] - frame.low[k] > 1e-6).then_some((points, frame))
+        (0..2).all(|k| frame.high[k] - frame.low[k] > 1e-6).then_some(Orbit { points, frame })
     }
 
     fn filling_rate(&self, stream: &mut Stream) -> Option<f64> {
-        let (points, frame) = self.orbit(4 * GRID * GRID, stream)?;
+        let Orbit { points, frame } = self.orbit(4 * GRID * GRID, stream)?;
         let mut seen = vec![false; GRID * GRID];
         for (p, _) in points {
             let [column, row] = frame.cell(p, GRID);

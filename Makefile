@@ -14,7 +14,7 @@ SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test check format lint docs real-tables \
-        bench bench-setup bench-compute clean-store
+        bench bench-setup bench-compute
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -24,15 +24,20 @@ build: ## compile the program (release profile, shared by run, tests and benches
 
 quickstart: build ## the whole study on generated images, about two minutes
 	$(SCALESHOT) run pipelines/quickstart.yaml
-	@echo "report: quickstart-report/index.html"
 
 real: build ## the study on real images under SCALESHOT_REAL_DATA
 	@test -n "$(SCALESHOT_REAL_DATA)" || { echo "set SCALESHOT_REAL_DATA to a folder laid out as data/README.md says"; exit 2; }
 	$(SCALESHOT) run pipelines/real.yaml -p root=$(SCALESHOT_REAL_DATA)
-	@echo "report: real-report/index.html"
 
 data: build ## write the small generated datasets under data/ again
-	$(SCALESHOT) generate data/phantom.yaml data
+	rm -rf data/phantom data/fractal
+	$(SCALESHOT) generate '{format: phantom, layout: chexpert, patients: 12, seed: 7, size_px: 64}' data/phantom/CheXpert-v1.0-small
+	$(SCALESHOT) generate '{format: phantom, layout: mimic_cxr, patients: 12, seed: 7, size_px: 64}' data/phantom/mimic-cxr-jpg-2.0.0
+	$(SCALESHOT) generate '{format: phantom, layout: nih, patients: 12, seed: 7, size_px: 64}' data/phantom/NIH-ChestXRay-14
+	$(SCALESHOT) generate '{format: phantom, layout: padchest, patients: 12, seed: 7, size_px: 64}' data/phantom/PadChest
+	$(SCALESHOT) generate '{format: phantom, layout: tuberculosis, patients: 12, seed: 7, size_px: 64}' data/phantom/tuberculosis
+	$(SCALESHOT) generate '{format: fractal, categories: 4, per_category: 4, test_per_category: 2, seed: 7, size_px: 32}' data/fractal
+	$(SCALESHOT) schema > data/pipeline.schema.json
 
 test: ## every test, with the real data and tables where they are present
 	$(CARGO) test --release --locked
@@ -63,5 +68,4 @@ bench-setup: ## the peers' Python environment
 
 bench-compute: ## training and inference beside PyTorch, interleaved
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
-	$(CARGO) build --release --locked --bench compute
 	$(VENV)/bin/python benches/peers/compare_compute.py

@@ -1,5 +1,7 @@
 //! `transfer`: a trained model fine-tuned on a target, with all of its labels or k a class, and tested there.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +79,12 @@ pub struct Params {
     /// How weights follow gradients.
     #[serde(default = "optimizer")]
     pub optimizer: Optimizer,
+    /// Parts that keep their weights, by the beginning of parameter names: `root`, `body.block1`.
+    #[serde(default)]
+    pub freeze: Vec<String>,
+    /// Factors on the learning rate by the beginning of parameter names: `{ head: 10 }`.
+    #[serde(default)]
+    pub lr_factors: BTreeMap<String, f64>,
     /// What the model sees of an image; null: what it saw in pre-training.
     #[serde(default)]
     pub view: Option<View>,
@@ -120,6 +128,8 @@ impl Params {
             steps: self.steps,
             epochs: self.epochs,
             optimizer: self.optimizer.clone(),
+            freeze: self.freeze.clone(),
+            lr_factors: self.lr_factors.clone(),
             schedule: self.schedule.clone(),
             view: self.view.unwrap_or(pretrained),
             augment: self.augment.clone(),

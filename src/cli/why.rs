@@ -90,7 +90,7 @@ fn text(pipeline: &Pipeline, why: &Why, colour: Colour) -> String {
         Some(key) => out.push_str(&format!("key {key}, made of\n")),
         None => out.push_str("key not known before its inputs are; made of\n"),
     }
-    let rows: Vec<Vec<String>> = why.parts.iter().map(|p| row(p)).collect();
+    let rows: Vec<Vec<String>> = why.parts.iter().map(row).collect();
     for line in layout::columns(&rows, &[]).lines() {
         out.push_str(&format!("  {line}\n"));
     }

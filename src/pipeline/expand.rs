@@ -52,12 +52,15 @@ enum State {
     Failed,
 }
 
+/// A text that names cells, and where it stands in the parameters.
+type Named = (Vec<Step>, String);
+
 /// A cell whose inputs are not looked up yet.
 struct Filled {
     columns: Vec<(String, Value)>,
     params: Value,
-    /// By input field: the texts that name cells, each with its place in the parameters.
-    inputs: Vec<(&'static InputSpec, Vec<(Vec<Step>, String)>)>,
+    /// By input field.
+    inputs: Vec<(&'static InputSpec, Vec<Named>)>,
     /// Fields whose value names nothing, which the schema need not judge again.
     spoiled: Vec<&'static str>,
 }

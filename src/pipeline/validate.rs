@@ -448,10 +448,11 @@ mod tests {
         name: Option<String>,
     }
 
-    #[derive(JsonSchema)]
+    #[derive(JsonSchema, Default)]
     #[allow(dead_code)]
     #[serde(rename_all = "snake_case")]
     enum Optimizer {
+        #[default]
         Plain,
         SgdAgc {
             lr: f64,
@@ -459,12 +460,6 @@ mod tests {
             momentum: f64,
         },
         Adam(Adam),
-    }
-
-    impl Default for Optimizer {
-        fn default() -> Self {
-            Optimizer::Plain
-        }
     }
 
     #[derive(JsonSchema)]

@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+type Knows = fn(&Value) -> bool;
 type Check = fn(&Value, Option<&Path>) -> Result<Vec<String>, String>;
 
 /// Name, how a file of the form is known, and what is held against it.
-const FORMS: &[(&str, fn(&Value) -> bool, Check)] = &[
+const FORMS: &[(&str, Knows, Check)] = &[
     ("model", |j| j["runs"].is_array() && j["parameters"].is_array(), |j, _| model::check(j)),
     ("draws", protocol_draws::knows, protocol_draws::check),
     ("schedules", |j| j["hyperrule"].is_array(), |j, _| protocol_train::check(j)),

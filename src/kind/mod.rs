@@ -13,6 +13,7 @@ mod examples;
 mod export;
 mod frames;
 mod images;
+mod import_model;
 mod leak;
 mod measure;
 mod merge;
@@ -230,6 +231,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<merge::Merge>::NEW,
     &Erased::<images::Images>::NEW,
     &Erased::<subset::Subset>::NEW,
+    &Erased::<import_model::ImportModel>::NEW,
     &Erased::<pretrain::Pretrain>::NEW,
     &Erased::<transfer::Transfer>::NEW,
     &Erased::<embed::Embed>::NEW,

@@ -187,7 +187,9 @@ fn headline(table: &Frame) -> Result<Frame> {
         .filter(|name| !about_class.contains(&name.as_str()))
         .map(|name| Ok((name.clone(), column(&name)?)))
         .collect::<Result<_>>()?;
-    let mut rows: Vec<(Vec<Value>, Vec<(String, Value)>)> = Vec::new();
+    // Axes and facts of a cell, and its metrics.
+    type Row = (Vec<Value>, Vec<(String, Value)>);
+    let mut rows: Vec<Row> = Vec::new();
     for row in (0..table.height()).filter(|&row| classes[row].is_null()) {
         let place: Vec<Value> = others.iter().map(|(_, values)| values[row].clone()).collect();
         if rows.last().is_none_or(|(last, _)| *last != place) {

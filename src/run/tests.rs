@@ -90,7 +90,7 @@ impl Bench {
     pub fn text(&self, pipeline: &Pipeline, cell: &str) -> String {
         let plan = self.plan(pipeline);
         let planned = plan.cells.iter().find(|c| c.cell == cell).unwrap();
-        let file = &planned.current.as_ref().unwrap().outputs["table"].files[0];
+        let file = planned.current.as_ref().unwrap().outputs["table"].file("t.txt").unwrap();
         String::from_utf8(self.store.bytes(&file.digest).unwrap()).unwrap()
     }
 

@@ -80,7 +80,7 @@ impl Trees {
         for row in table.records() {
             let row = row.map_err(|e| e.to_string())?;
             let patient: u32 = row[3].parse().map_err(|e| format!("Patient ID {}: {e}", &row[3]))?;
-            let list = if patient % 5 == 0 { &mut test } else { &mut train };
+            let list = if patient.is_multiple_of(5) { &mut test } else { &mut train };
             let _ = writeln!(list, "{}", &row[0]);
         }
         std::fs::write(folder.join("train_val_list.txt"), train).map_err(|e| e.to_string())?;

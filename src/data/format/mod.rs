@@ -78,6 +78,7 @@ pub trait Read {
 /// A dataset in its native layout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "format", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "one a dataset node, so its size does not matter")]
 pub enum Format {
     Chexpert(chexpert::Options),
     MimicCxr(mimic_cxr::Options),

@@ -160,10 +160,6 @@ impl Pathology {
         self.findings.iter().find(|(f, _)| *f == finding).map(|(_, s)| *s)
     }
 
-    pub fn has(&self, finding: Finding) -> bool {
-        self.severity(finding).is_some()
-    }
-
     /// No finding but devices, which are not an illness.
     pub fn healthy(&self) -> bool {
         self.findings.iter().all(|(f, _)| *f == SupportDevices)
@@ -315,10 +311,10 @@ mod tests {
         for i in 0..2000 {
             let p = Pathology::draw(&mut Stream::new(5, "test", 0, i), 0.3, i % 4 == 0);
             assert!(p.findings.is_sorted());
-            assert_eq!(p.has(Cardiomegaly), p.heart_growth > 0.0);
-            assert_eq!(p.has(Effusion), p.effusion.iter().any(|h| *h > 0.0));
-            assert_eq!(p.has(Pneumothorax), p.pneumothorax.iter().any(|h| *h > 0.0));
-            assert_eq!(p.has(SupportDevices), !p.lines.is_empty());
+            assert_eq!(p.severity(Cardiomegaly).is_some(), p.heart_growth > 0.0);
+            assert_eq!(p.severity(Effusion).is_some(), p.effusion.iter().any(|h| *h > 0.0));
+            assert_eq!(p.severity(Pneumothorax).is_some(), p.pneumothorax.iter().any(|h| *h > 0.0));
+            assert_eq!(p.severity(SupportDevices).is_some(), !p.lines.is_empty());
             assert_eq!(p.has(Atelectasis), !p.bands.is_empty());
             let opaque = [Consolidation, Infiltration, Mass, Nodule, Pneumonia];
             assert_eq!(opaque.iter().any(|f| p.has(*f)), !p.blobs.is_empty());

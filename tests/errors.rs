@@ -1,0 +1,94 @@
+//! What a wrong pipeline prints, whole: every mistake at once, at its place, with the way out.
+
+mod study;
+
+use study::{Study, TINY};
+
+const BROKEN: &str = r##"pipeline: broken
+params: { lr: 0.1 }
+nodes:
+  a: { dataset: { format: phantom, layout: nih, patients: 3, sead: 1 } }
+  pixels: { images: { data: a, size_px: big } }
+  b:
+    pretrain: { data: pixls, model: bit-r50x, epochs: 2, optimizer: { sgd_agc: { lr: "${params.lrr}" } } }
+  c: { transfr: { model: b, data: pixels } }
+  d: { query: { tables: [e], sql: SELECT 1 } }
+  e: { query: { tables: [d], sql: SELECT 1 } }
+  f:
+    matrix: { shots: [] }
+    transfer: { model: pixels, data: pixels, shots: "${shots}" }
+  a: { table: { root: x.csv } }
+"##;
+
+const SAID: &str = r##"x.yaml:4:62: node a: unknown field sead
+  4 |   a: { dataset: { format: phantom, layout: nih, patients: 3, sead: 1 } }
+    |                                                              ^^^^
+hint: did you mean seed?
+x.yaml:5:41: node pixels: size_px: expected an integer, got "big"
+  5 |   pixels: { images: { data: a, size_px: big } }
+    |                                         ^^^
+x.yaml:7:23: node b: data: unknown node pixls
+  7 |     pretrain: { data: pixls, model: bit-r50x, epochs: 2, optimizer: { sgd_agc: { lr: "${params.lrr}" } } }
+    |                       ^^^^^
+hint: did you mean pixels?
+x.yaml:7:86: node b: unknown parameter lrr in ${params.lrr}
+  7 |     pretrain: { data: pixls, model: bit-r50x, epochs: 2, optimizer: { sgd_agc: { lr: "${params.lrr}" } } }
+    |                                                                                      ^^^^^^^^^^^^^^^^
+hint: did you mean lr?
+x.yaml:8:8: node c: unknown kind transfr
+  8 |   c: { transfr: { model: b, data: pixels } }
+    |        ^^^^^^^
+hint: did you mean transfer?
+x.yaml:10:26: node e: cycle: d needs e needs d
+  10 |   e: { query: { tables: [d], sql: SELECT 1 } }
+     |                          ^
+x.yaml:12:22: node f: axis shots is empty, so the node has no cells
+  12 |     matrix: { shots: [] }
+     |                      ^
+x.yaml:14:3: a is given twice (first in line 4)
+  14 |   a: { table: { root: x.csv } }
+     |   ^
+hint: YAML would keep the last one alone
+"##;
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let study = Study::new(BROKEN);
+    let out = study.output(&["run", "x.yaml"]);
+    assert_eq!(String::from_utf8_lossy(&out.stderr), SAID);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+    assert!(!study.path(".scaleshot").exists(), "an invalid pipeline made a store");
+}
+
+#[test]
+fn artifacts_of_the_wrong_type_are_refused() {
+    let wrong = TINY.replace("      data: target_pixels\n      shots", "      data: effect\n      shots");
+    let study = Study::new(&wrong);
+    let out = study.output(&["plan", "x.yaml"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("node transfer: data: effect") && said.contains("table"), "{said}");
+    assert_eq!(out.status.code(), Some(2));
+}
+
+#[test]
+fn a_parameter_of_another_name_is_near_the_right_one() {
+    let study = Study::new(TINY);
+    let out = study.output(&["plan", "x.yaml", "-p", "epoch=3"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("epoch") && said.contains("did you mean epochs?"), "{said}");
+    assert_eq!(out.status.code(), Some(2));
+}
+
+#[test]
+fn a_cell_that_fails_names_itself_and_its_dependents_are_skipped() {
+    let study = Study::new(&TINY.replace("shots: [1, full]", "shots: [1, 99]"));
+    let out = study.output(&["run", "x.yaml", "--keep-going", "--json"]);
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let failed: Vec<&str> = text.lines().filter(|l| l.contains("\"event\":\"failed\"")).collect();
+    assert_eq!(failed.len(), 4, "{text}");
+    assert!(failed[0].contains("has 8 training images, 99 shots were asked for"), "{}", failed[0]);
+    assert!(text.lines().any(|l| l.contains("\"event\":\"skipped\"") && l.contains("\"cell\":\"report\"")), "{text}");
+    let done = |l: &&str| l.contains("\"event\":\"done\"") && l.contains("shots=1,");
+    assert_eq!(text.lines().filter(done).count(), 4, "what needs nothing of the failed cells goes on");
+}

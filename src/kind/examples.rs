@@ -12,7 +12,7 @@ use crate::{
     data::{
         dataset::{Dataset, Task},
         image::{DecodeRule, Fit, ImageShards, Prepare},
-        loader::{Examples, Labels, PixelSource},
+        loader::{Examples, PixelSource},
     },
     error::{Error, Result},
 };
@@ -54,26 +54,7 @@ impl Pictures {
 
     /// Examples of some rows of this dataset.
     pub fn examples(&self, rows: &Dataset) -> Result<Examples> {
-        Examples::new(self.source.clone(), rows::places(rows)?, labels(rows))
-    }
-}
-
-/// The labels of all rows as the trainer counts them: unknown is -1, which is masked.
-pub fn labels(rows: &Dataset) -> Labels {
-    match rows.task() {
-        Task::Single(names) => Labels::Class {
-            classes: names.len(),
-            y: rows
-                .classes()
-                .map_or_else(|| vec![-1; rows.rows()], |column| column.iter().map(|c| c.unwrap_or(-1)).collect()),
-        },
-        Task::Multi(names) => {
-            let columns: Vec<_> = names.iter().map(|n| rows.label(n)).collect();
-            let y = (0..rows.rows())
-                .flat_map(|i| columns.iter().map(move |c| c.filter(|c| c.is_valid(i)).map_or(-1, |c| c.value(i))))
-                .collect();
-            Labels::Multi { labels: names.len(), y }
-        }
+        Examples::of(self.source.clone(), rows)
     }
 }
 
@@ -106,7 +87,7 @@ mod tests {
     use crate::data::dataset::Columns;
 
     #[test]
-    fn unknown_labels_are_masked_and_rows_without_any_are_left_out() {
+    fn rows_without_any_known_label_are_left_out() {
         let rows = Columns {
             image: vec!["a".into(), "b".into(), "c".into()],
             labels: vec![("Edema".into(), vec![Some(1), None, None]), ("Mass".into(), vec![None, Some(0), None])],
@@ -114,7 +95,6 @@ mod tests {
         }
         .build()
         .unwrap();
-        assert_eq!(labels(&rows), Labels::Multi { labels: 2, y: vec![1, -1, -1, 0, -1, -1] });
         assert_eq!(known(&rows), [0, 1]);
     }
 }

@@ -3,7 +3,7 @@
 use arrow::array::Array;
 use polars::prelude::Column;
 
-use super::{Cell, examples, frames};
+use super::{Cell, frames};
 use crate::{
     data::{dataset::Dataset, loader::Labels},
     error::Result,
@@ -34,7 +34,7 @@ pub fn publish(cell: &Cell, rows: &Dataset, scores: Vec<f32>, scale: Scale, fact
         patient: rows.text("patient").map(|p| p.iter().map(|p| p.map(str::to_string)).collect()),
         names: rows.task().names().to_vec(),
         logits: scores,
-        truth: match examples::labels(rows) {
+        truth: match Labels::of(rows)? {
             Labels::Class { y, .. } => Truths::Class(y),
             Labels::Multi { y, .. } => Truths::Labels(y),
         },

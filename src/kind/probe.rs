@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cell, InputSpec, Kind, embed,
-    examples::{self, keep_known},
+    examples::keep_known,
     leak,
     measure::{self, Scale},
     shots::Shots,
@@ -118,7 +118,7 @@ impl Kind for Probe {
         leak::check(cell, params.leakage, ("train", &train), ("test", &test))?;
         let train = train.take(&params.shots.draw(&train, params.draw, params.seed, &node)?)?;
         let (x, held_out) = (features.of(&train)?, features.of(&test)?);
-        let (scores, scale) = fit(params.method, &x, features.width, &examples::labels(&train), &held_out)?;
+        let (scores, scale) = fit(params.method, &x, features.width, &Labels::of(&train)?, &held_out)?;
         let facts = [("train_images", train.rows() as u64)];
         let scores = scores.into_iter().map(|s| s as f32).collect();
         measure::publish(cell, &test, scores, scale, &facts)

@@ -132,6 +132,19 @@ impl MergeReport {
         self.rows.push(ReportRow { source: source.into(), measure: measure.into(), item: item.map(Into::into), count });
     }
 
+    /// Adds rows that were kept out of the named sources before the merge: they were read, and dropped by `without`.
+    pub fn keep_out(&mut self, sources: &[&str], counts: &[u64]) {
+        let all = counts.iter().sum();
+        for (source, count) in sources.iter().copied().zip(counts.iter().copied()).chain([("total", all)]) {
+            let read = self.rows.iter().position(|r| r.source == source && r.measure == "rows_read");
+            if let Some(at) = read.filter(|_| count > 0) {
+                self.rows[at].count += count;
+                let (source, item) = (source.to_string(), Some("without".to_string()));
+                self.rows.insert(at + 1, ReportRow { source, measure: "dropped".into(), item, count });
+            }
+        }
+    }
+
     /// One count; `None` where it was not taken.
     pub fn get(&self, source: &str, measure: &str, item: Option<&str>) -> Option<u64> {
         let fits = |r: &&ReportRow| r.source == source && r.measure == measure && r.item.as_deref() == item;

@@ -30,8 +30,10 @@ fn judge(cell: &Cell, policy: Leakage, overlaps: &[Overlap]) -> Result<()> {
     Ok(())
 }
 
-/// The rows whose patient and image are not in `others`.
+/// The rows whose patient and image are not among those that `others` is tested on: its split `test`, or all of
+/// its rows where it has no splits.
 pub fn without(rows: &Dataset, others: &Dataset) -> Result<Dataset> {
+    let others = if others.text("split").is_some() { &others.split("test")? } else { others };
     let patients: HashSet<&str> = others.text("patient").into_iter().flat_map(|p| p.iter().flatten()).collect();
     let images: HashSet<Vec<u8>> = content(others).into_iter().flatten().collect();
     let own_patients = rows.text("patient");

@@ -24,7 +24,7 @@ pub struct Merge;
 pub struct Params {
     /// The datasets, in the order in which duplicates are decided.
     pub from: Nodes,
-    /// Datasets whose patients and images must not be in the result: the targets that will be tested on.
+    /// Targets: rows whose patient or image is in their split `test` are kept out of the result.
     #[serde(default)]
     pub without: Option<Nodes>,
     /// What patients and images that two splits share do.
@@ -63,8 +63,8 @@ impl Kind for Merge {
                 .with_hint("put the images node after the merge, or before it for every dataset"));
         }
         let mixed = parts.iter().any(|(_, p)| matches!(p.task(), Task::Multi(_)));
-        let mut kept_out = 0;
-        for (name, part) in &mut parts {
+        let mut kept_out = vec![0; parts.len()];
+        for ((name, part), out) in parts.iter_mut().zip(&mut kept_out) {
             if mixed && matches!(part.task(), Task::Single(_)) {
                 *part = labels::as_findings(part)?;
             }
@@ -72,21 +72,15 @@ impl Kind for Merge {
                 let before = part.rows();
                 *part = leak::without(part, &rows::read(cell, other, false)?)?;
                 let gone = before - part.rows();
-                kept_out += gone;
                 if gone > 0 {
-                    cell.note("kept_out_rows", gone as u64, format!("rows of {name} that are also in {}", other.node));
+                    cell.note("kept_out_rows", gone as u64, format!("rows of {name} that {} is tested on", other.node));
+                    *out += gone as u64;
                 }
             }
         }
         let (merged, mut report) = merge::merge(&parts, &params.spec)?;
-        if kept_out > 0 {
-            report.rows.push(merge::ReportRow {
-                source: "total".into(),
-                measure: "dropped".into(),
-                item: Some("without".into()),
-                count: kept_out as u64,
-            });
-        }
+        let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+        report.keep_out(&names, &kept_out);
         leak::within(cell, params.leakage, &merged)?;
         rows::publish(cell, "dataset", ArtifactType::Dataset, &merged, &shards)?;
         let mut table = Rows::new();

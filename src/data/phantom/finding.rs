@@ -315,9 +315,9 @@ mod tests {
             assert_eq!(p.severity(Effusion).is_some(), p.effusion.iter().any(|h| *h > 0.0));
             assert_eq!(p.severity(Pneumothorax).is_some(), p.pneumothorax.iter().any(|h| *h > 0.0));
             assert_eq!(p.severity(SupportDevices).is_some(), !p.lines.is_empty());
-            assert_eq!(p.has(Atelectasis), !p.bands.is_empty());
+            assert_eq!(p.severity(Atelectasis).is_some(), !p.bands.is_empty());
             let opaque = [Consolidation, Infiltration, Mass, Nodule, Pneumonia];
-            assert_eq!(opaque.iter().any(|f| p.has(*f)), !p.blobs.is_empty());
+            assert_eq!(opaque.iter().any(|f| p.severity(*f).is_some()), !p.blobs.is_empty());
             p.findings.iter().for_each(|(f, _)| *seen.entry(*f).or_insert(0) += 1);
         }
         assert_eq!(seen.len(), PREVALENCE.len());

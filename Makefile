@@ -51,7 +51,7 @@ lint:
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --release --locked --no-deps --document-private-items
 
 real-tables: ## fetch the real label tables (their terms forbid passing them on)
 	@mkdir -p $(TABLES)

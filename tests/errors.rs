@@ -62,11 +62,11 @@ fn every_mistake_is_reported_at_once() {
 
 #[test]
 fn artifacts_of_the_wrong_type_are_refused() {
-    let wrong = TINY.replace("      data: target_pixels\n      shots", "      data: effect\n      shots");
+    let wrong = TINY.replace("      data: target_pixels\n      shots", "      data: merged.sources\n      shots");
     let study = Study::new(&wrong);
     let out = study.output(&["plan", "x.yaml"]);
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(said.contains("node transfer: data: effect") && said.contains("table"), "{said}");
+    assert!(said.contains("node transfer: data: merged.sources") && said.contains("table"), "{said}");
     assert_eq!(out.status.code(), Some(2));
 }
 

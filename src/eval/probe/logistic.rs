@@ -1,6 +1,6 @@
 //! Multinomial logistic regression on features, by L-BFGS.
 //!
-//! minimise (1/n) Σ −ln softmax(W·x + b)[class] + (λ/2)‖W‖², bias unpenalised: scikit-learn's
+//! minimise (1/n) Σ −ln softmax(W·x + b)\[class\] + (λ/2)‖W‖², bias unpenalised: scikit-learn's
 //! `LogisticRegression` with C = 1/(λ·n). Gradients are summed over chunks of fixed size in order.
 
 use rayon::prelude::*;

@@ -1,7 +1,8 @@
 """Worker of bench-compute: one line of JSON in (a case, or `step`), one line of JSON out.
 
-Same model and step as scaleshot's: softmax cross-entropy, backward, SGD with Nesterov momentum and AGC left out on
-both sides of the timing (PyTorch has none of its own). Inputs are random; every call makes a fresh batch."""
+Same model as scaleshot's, and the same step but one part: softmax cross-entropy, backward, SGD with Nesterov momentum.
+scaleshot's step clips gradients by AGC as well, which PyTorch has not, so the comparison leans to PyTorch's side.
+Inputs are random; every call makes a fresh batch, outside of the timing."""
 import json
 import resource
 import sys

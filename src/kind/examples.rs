@@ -26,7 +26,7 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// Opens the input of `field`. Images that are not decoded yet are brought to `px` pixels.
+    /// Opens an input. Images that are not decoded yet are brought to `px` pixels.
     pub fn open(cell: &Cell, input: &Input, px: Option<u32>) -> Result<Self> {
         if let Some(shards) = rows::shards(cell, input)? {
             return Ok(Pictures { data: rows::read(cell, input, false)?, source: Arc::new(shards) });
@@ -47,7 +47,7 @@ impl Pictures {
         let rows = self.data.split(name)?;
         if rows.rows() == 0 {
             return Err(Error::invalid(format!("{node} has no rows in split {name}"))
-                .with_hint("give the dataset a split by merge or subset: split: { ratio: … }"));
+                .with_hint("merge gives splits: split: { patient: { train: 0.8 } }"));
         }
         Ok(rows)
     }

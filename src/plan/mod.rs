@@ -203,6 +203,7 @@ impl<'a> Planner<'a> {
     }
 
     pub fn plan(&self) -> Result<Plan> {
+        let _survey = self.store.survey(self.pipeline.cells.len())?;
         let mut cells: Vec<Planned> = Vec::new();
         let mut place: HashMap<usize, usize> = HashMap::new();
         for chunk in self.selection().chunks(CHUNK) {

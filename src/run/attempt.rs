@@ -1,4 +1,4 @@
-//! One cell from ready to current: judge again, lock, run, publish.
+//! One cell from ready to current: judge again, take the lease, run, publish.
 //!
 //! Runs on a thread of its own, blocks where it must, and decides nothing about other cells.
 
@@ -62,21 +62,20 @@ impl Shared<'_> {
         };
         let known = |parent: usize| parents.get(&parent).map_or(Parent::Waits, |last| Parent::Known(&last.outputs));
         let mut verdict = self.planner.judge(index, &known)?;
-        let mut lock = None;
-        // The second round finds the record of whoever held the lock before.
-        while verdict.state == State::Run && lock.is_none() {
+        let mut lease = None;
+        // The second round finds the record of whoever held the lease before.
+        while verdict.state == State::Run && lease.is_none() {
             let Some(key) = &verdict.key else { return Err(unexpected(&verdict.reasons)) };
-            lock = self.store.try_lock(key)?;
-            if lock.is_none() {
-                return Ok(Attempt::Busy);
-            }
-            if self.store.record_stamp(key)?.is_some() {
+            let Some(taken) = self.store.try_lease(key)? else { return Ok(Attempt::Busy) };
+            let look_again = taken.found();
+            lease = Some(taken);
+            if look_again {
                 verdict = self.planner.judge(index, &known)?;
             }
         }
-        let key = match (verdict.state, verdict.key, verdict.current) {
-            (State::Fresh, _, Some(last)) => return Ok(Attempt::Spared(last)),
-            (State::Run, Some(key), _) => key,
+        let (key, lease) = match (verdict.state, verdict.key, verdict.current, lease) {
+            (State::Fresh, _, Some(last), _) => return Ok(Attempt::Spared(last)),
+            (State::Run, Some(key), _, Some(lease)) => (key, lease),
             _ => return Err(unexpected(&verdict.reasons)),
         };
         let task = Task {
@@ -105,12 +104,26 @@ impl Shared<'_> {
         let world = World {
             store: self.store,
             sources: self.sources,
+            lease: &lease,
             log: &log,
             progress: &progress,
             cancel: self.cancel,
             threads,
         };
-        let record = self.executor.execute(cell.kind, &task, &world).inspect_err(|e| log.line(&told(e)))?;
+        let record = match self.executor.execute(cell.kind, &task, &world) {
+            Ok(record) => record,
+            Err(e) => {
+                log.line(&told(&e));
+                // Where others can read why; the error itself is what counts.
+                let _ = self.store.finish_log(&log);
+                // Stopped for long, this process was taken for dead and its scratch folder with it; whoever took
+                // the cell is computing it or has done so.
+                if !matches!(e, Error::Interrupted) && lease.lost() {
+                    return Ok(Attempt::Busy);
+                }
+                return Err(e);
+            }
+        };
         log.line("done");
         let stamp = self.store.record_stamp(&key)?.ok_or_else(|| Error::store("the record just written is gone"))?;
         let bytes = record.outputs.values().map(|artifact| artifact.bytes()).sum();

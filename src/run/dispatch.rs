@@ -65,8 +65,6 @@ pub struct Job<'a> {
     pub parents: Vec<usize>,
 }
 
-/// How long a cell that another process computes is left alone before looking again.
-const BUSY: Duration = Duration::from_millis(50);
 /// How often a stop is noticed while there is nothing else to hear.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -187,7 +185,7 @@ impl<'scope, 'env> Dispatcher<'scope, 'env> {
                         if self.state.told_busy.insert(place) {
                             self.shared.observer.event(&Event::Waiting { cell: cell.clone() });
                         }
-                        self.state.busy.push((Instant::now() + BUSY, place));
+                        self.state.busy.push((Instant::now() + self.shared.store.patience(), place));
                         self.state.startable += 1;
                         return Ok(false);
                     }

@@ -2,7 +2,7 @@
 //!
 //! A [`Task`] is a cell's whole input. Saved in the store, it can be run by any process that reaches the store
 //! ([`run_saved`], behind `scaleshot cell KEY`); an executor for a cluster saves it, submits that command, and
-//! waits for the record. Executors hold no locks and no slots: their caller does.
+//! waits for the record. Executors take no leases and no slots: their caller does.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     kind::{self, AnyKind, Cell, Input},
     progress::{Cancel, Progress},
-    store::{Log, Store, part::Part, record::Record, source::SourceIndex},
+    store::{Lease, Log, Store, part::Part, record::Record, source::SourceIndex},
 };
 
 /// A cell with everything it depends on.
@@ -39,6 +39,8 @@ pub struct Task {
 pub struct World<'a> {
     pub store: &'a Store,
     pub sources: &'a SourceIndex,
+    /// Of the cell, for publishing its record.
+    pub lease: &'a Lease,
     pub log: &'a Log,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
@@ -117,7 +119,7 @@ impl Executor for InProcess {
             log: Some(log.name().into()),
         };
         store.finish_log(log)?;
-        store.put_record(&record)?;
+        let record = world.lease.publish(&record)?;
         store.clear_scratch(&task.key)?;
         Ok(record)
     }
@@ -139,15 +141,15 @@ pub fn run_saved(
     let kind = kind::find(&task.kind)
         .filter(|kind| kind.version() == task.kind_version)
         .ok_or_else(|| Error::invalid(format!("this program has no kind {} {}", task.kind, task.kind_version)))?;
-    let _lock = store
-        .try_lock(key)?
+    let lease = store
+        .try_lease(key)?
         .ok_or_else(|| Error::store(format!("{} is being computed by another process", task.cell)))?;
     let log = store.log(key)?;
     // Content is found by digest only once its folder has been looked at in this process.
     for source in kind.sources(&task.params)? {
         sources.digest_tree(&source.path)?;
     }
-    InProcess.execute(kind, &task, &World { store, sources, log: &log, progress, cancel, threads })
+    InProcess.execute(kind, &task, &World { store, sources, lease: &lease, log: &log, progress, cancel, threads })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

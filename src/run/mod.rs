@@ -5,7 +5,7 @@
 //!                                       │ ready
 //!                                    dispatch         slots: threads, memory; starts a thread a cell
 //!                                       │
-//!                                    attempt          judge again (early cut-off), lock, log
+//!                                    attempt          judge again (early cut-off), lease, log
 //!                                       │
 //!                                    executor         own rayon pool, work and scratch folders, record
 //! ```

@@ -2,6 +2,7 @@
 
 mod crash;
 mod property;
+mod requests;
 mod rerun;
 mod scale;
 mod sharing;

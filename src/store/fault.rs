@@ -10,19 +10,24 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Every labelled point, in the order in which a cell passes them.
+/// Points that every run passes which computes a cell, in the order in which a cell passes them.
 pub const POINTS: &[&str] = &[
-    "lock.taken",
+    "lease.owned",
+    "lease.taken",
     "log.opened",
     "blob.hashed",
     "blob.staged",
     "blob.published",
     "record.before",
     "record.published",
+    "lease.released",
     "last.before",
     "last.published",
     "sources.staged",
 ];
+
+/// Points that are passed only where the lease of a dead process is taken over in a folder.
+pub const TAKEOVER_POINTS: &[&str] = &["lease.stale", "lease.moved"];
 
 static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
 static PASSED: AtomicU64 = AtomicU64::new(0);

@@ -67,9 +67,10 @@ impl Store {
     /// The text of a cell's log, if it has one.
     pub fn read_log(&self, key: &Digest) -> Result<Option<String>> {
         let name = log_name(key);
-        let bytes = match std::fs::read(self.home.join(&name)) {
-            Ok(bytes) => Some(bytes),
-            Err(_) => self.objects.get(&name)?,
+        // The store's is that of the machine which ran the cell last; an attempt of this one may be under way.
+        let bytes = match self.objects.get(&name)? {
+            None => std::fs::read(self.home.join(&name)).ok(),
+            bytes => bytes,
         };
         Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
     }

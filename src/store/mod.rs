@@ -7,14 +7,18 @@
 //! | `last/PIPELINE.json` | each cell's latest key, for reasons and as an index of records | after the record, in one step |
 //! | `tasks/KEY.json` | a cell's whole input, for executors outside this process | before the cell is handed out |
 //! | `logs/KEY.log` | what the cell said, every attempt | while it runs |
+//! | `leases/KEY.json` | who computes the cell now ([`lease`]) | before it runs; removed after |
+//! | `owners/TOKEN.json` | a process that holds leases, and its beat ([`owner`]) | with its first lease, then every few seconds |
+//! | `damaged/` | blobs of a folder that are not what their name says | when somebody reads one |
 //!
-//! and, on this machine only (in the folder itself, or beside the cache where the store is not a folder):
+//! and, on this machine only (in the folder itself; below `SCALESHOT_CACHE` or the user's cache for other stores):
 //!
 //! | name | holds |
 //! |---|---|
 //! | `work/run-…/` | files on their way in; swept once their process is dead |
 //! | `scratch/KEY/` | checkpoints of a cell, until it is done |
-//! | `locks/` | held for moments, and by every run; a cell's own lock is on its log |
+//! | `locks/` | held for moments, and by every run |
+//! | `content/` | copies of blobs, where the store is not a folder ([`cache`]) |
 //! | `sources/` | the stat cache of outside files ([`source`]) |
 //!
 //! A crash between any two writes leaves blobs that nothing names, a work folder without a living owner, or a
@@ -23,25 +27,40 @@
 //! shorter than its record says, which is noticed in the same way.
 
 pub mod artifact;
+mod backend;
 mod blob;
+mod cache;
 mod fault;
 mod last;
+mod lease;
 mod lock;
 mod log;
 pub mod objects;
+mod owner;
 pub mod part;
+mod profile;
 pub mod record;
+mod requests;
+mod secrets;
 pub mod source;
+mod survey;
 mod work;
 
 pub use blob::BlobState;
-pub use fault::POINTS as FAULT_POINTS;
+pub use fault::{POINTS as FAULT_POINTS, TAKEOVER_POINTS};
 pub use last::Last;
-pub use lock::Lock;
+pub use lease::Lease;
 pub use log::Log;
+pub use owner::Owner;
+pub use requests::Requests;
+pub use survey::Survey;
 pub use work::WorkFolder;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -53,33 +72,45 @@ use crate::{
 
 /// One store. May be used from any thread; calls block, so not from async workers.
 pub struct Store {
-    objects: Objects,
-    /// Where files of this machine lie: the store's own folder, or a temporary one.
+    objects: Arc<Objects>,
+    /// Where files of this machine lie: the store's own folder, one in the user's cache, or a temporary one.
     home: PathBuf,
     session: work::Session,
     blobs: blob::Moved,
+    checked: blob::Checked,
+    cache: cache::Cache,
+    leases: lease::Leases,
     /// Keeps the home of a store without a folder for as long as the store.
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Store {
-    /// A folder (created where it is missing), `file:///…`, or `memory://`.
+    /// A folder (created where it is missing), `file:///…`, `memory://`, or a URL ([`backend`] lists them).
     pub fn open(place: impl AsRef<Path>) -> Result<Self> {
         let place = place.as_ref();
         let text = place.to_str().ok_or_else(|| Error::store(format!("{}: not UTF-8", place.display())))?;
-        let objects = Objects::open(text)?;
+        let objects = Arc::new(Objects::open(text)?);
+        objects.check()?;
         let (home, temporary) = match objects.folder() {
             Some(folder) => (folder.to_path_buf(), None),
+            None if objects.remote() => {
+                let digest = Digest::of(text.trim_end_matches('/').as_bytes());
+                (cache::root().join("places").join(digest.short()), None)
+            }
             None => {
                 let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
                 (folder.path().to_path_buf(), Some(folder))
             }
         };
+        let content = if objects.remote() { cache::root() } else { home.clone() }.join("content");
         Ok(Store {
             objects,
             home,
             session: work::Session::default(),
             blobs: blob::Moved::default(),
+            checked: blob::Checked::default(),
+            cache: cache::Cache::open(content),
+            leases: lease::Leases::default(),
             _temporary: temporary,
         })
     }
@@ -92,6 +123,16 @@ impl Store {
     /// The folder of a folder store.
     pub fn folder(&self) -> Option<&Path> {
         self.objects.folder()
+    }
+
+    /// What a store that is not a folder was asked for since it was opened.
+    pub fn requests(&self) -> Requests {
+        self.objects.requests()
+    }
+
+    /// How long to leave a cell alone that another process computes, before looking whether it is done.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(if self.objects.remote() { 1000 } else { 50 })
     }
 
     /// The record with this key. A damaged one is an [`Error::Store`] that names it.
@@ -107,13 +148,14 @@ impl Store {
 
     /// A text that changes when the record is replaced; `None` where there is no record.
     pub fn record_stamp(&self, key: &Digest) -> Result<Option<String>> {
-        Ok(self.objects.stamp(&record_name(key))?.map(|(bytes, tag)| format!("{bytes}-{tag}")))
+        Ok(self.objects.tag(&record_name(key))?.map(|tag| tag.text()))
     }
 
-    /// Publishes a record, and with it the outputs it names, which must be in the store already.
+    /// Writes a record over whatever is there; its outputs must be in the store already. A cell that was computed
+    /// is published through its lease ([`Lease::publish`]), which overwrites nobody else's.
     pub fn put_record(&self, record: &Record) -> Result<()> {
         fault::point("record.before");
-        self.write_json(&record_name(&record.key), record)?;
+        self.objects.put(&record_name(&record.key), record_text(record)?)?;
         fault::point("record.published");
         Ok(())
     }
@@ -159,6 +201,10 @@ impl Store {
             }),
         }
     }
+}
+
+fn record_text(record: &Record) -> Result<Vec<u8>> {
+    Ok(canonical(&serde_json::to_value(record)?).into_bytes())
 }
 
 fn record_name(key: &Digest) -> String {

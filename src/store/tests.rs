@@ -1,6 +1,16 @@
 //! The contract of a store, held by every backend.
+//!
+//! Folder and memory are always at hand. `SCALESHOT_TEST_STORES` names others, as URLs with commas between them
+//! (`make test-stores` starts servers and sets it); each test then works under a path of its own.
 
-use std::{collections::BTreeMap, path::Path};
+mod lease;
+mod requests;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use super::{
     artifact::{Artifact, ArtifactType, FileRef},
@@ -9,11 +19,31 @@ use super::{
     *,
 };
 
-/// Runs a test body on a folder and in memory.
+/// Runs a test body on a folder, in memory, and on every store that is served.
 fn everywhere(body: impl Fn(&Store)) {
-    let folder = tempfile::tempdir().unwrap();
-    body(&Store::open(folder.path().join("a store")).unwrap());
     body(&Store::open("memory://").unwrap());
+    shared(|place| body(&Store::open(place).unwrap()));
+}
+
+/// Runs a test body on every place that several processes can open: a folder, and every store that is served.
+fn shared(body: impl Fn(&str)) {
+    let folder = tempfile::tempdir().unwrap();
+    body(folder.path().join("a store").to_str().unwrap());
+    for place in served() {
+        body(&place);
+    }
+}
+
+/// Stores over the network, each with a path that no other test has.
+fn served() -> Vec<String> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let Ok(urls) = std::env::var("SCALESHOT_TEST_STORES") else {
+        eprintln!("left out: stores over the network (make test-stores starts servers for them)");
+        return Vec::new();
+    };
+    let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    let path = || format!("{}-{began}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+    urls.split(',').map(|url| format!("{}/{}", url.trim().trim_end_matches('/'), path())).collect()
 }
 
 fn record(key: &[u8], outputs: Outputs) -> Record {
@@ -54,7 +84,7 @@ fn blobs_are_their_content() {
         let (digest, bytes) = store.put_file(&path).unwrap();
         assert_eq!((digest, bytes), (Digest::of(&content), content.len() as u64));
         assert_eq!(store.put_bytes(&content).unwrap(), (digest, bytes));
-        // Under a second name, though a folder store has taken the file away.
+        // Under a second name, though the store has taken the file away.
         assert_eq!(store.put_file(&path).unwrap(), (digest, bytes));
         assert_eq!(store.blob_bytes(&digest).unwrap(), Some(bytes));
         assert_eq!(std::fs::read(store.local(&digest).unwrap()).unwrap(), content);
@@ -81,7 +111,7 @@ fn a_file_of_the_users_is_copied_and_a_work_file_is_not() {
         let path = work.path().join("x");
         std::fs::write(&path, b"work").unwrap();
         store.put_file(&path).unwrap();
-        assert_eq!(path.exists(), store.folder().is_none());
+        assert!(!path.exists());
         // A new file of the same name is another file, and leaves the first blob alone.
         std::fs::write(&path, b"next").unwrap();
         assert_eq!(store.put_file(&path).unwrap().0, Digest::of(b"next"));
@@ -108,6 +138,45 @@ fn records_come_back_as_they_were() {
         assert_ne!(store.record_stamp(&first.key).unwrap(), stamp);
         assert!(store.delete_record(&first.key).unwrap() && !store.delete_record(&first.key).unwrap());
         assert_eq!(store.record(&first.key).unwrap(), None);
+    });
+}
+
+#[test]
+fn a_reader_never_gets_another_content() {
+    everywhere(|store| {
+        let digest = Digest::of(b"content");
+        let name = format!("blobs/{}/{digest}", &digest.hex()[..2]);
+        let read: [&dyn Fn() -> Result<()>; 2] =
+            [&|| store.local(&digest).map(|_| ()), &|| store.bytes(&digest).map(|_| ())];
+        for read in read {
+            store.objects.put(&name, b"cOntent".to_vec()).unwrap();
+            let error = read().unwrap_err();
+            assert!(error.to_string().contains(&format!("blob {} is damaged", digest.short())), "{error}");
+            assert!(error.hint().unwrap().contains("set aside"), "{error}");
+            assert!(!store.has(&digest).unwrap());
+        }
+        store.put_bytes(b"content").unwrap();
+        assert_eq!(std::fs::read(store.local(&digest).unwrap()).unwrap(), b"content");
+        let aside = store.folder().map(|f| std::fs::read(f.join(format!("damaged/{digest}"))).unwrap());
+        assert!(aside.is_none_or(|bytes| bytes == b"cOntent"));
+    });
+}
+
+#[test]
+fn an_object_is_made_once_and_replaced_only_as_it_was_seen() {
+    everywhere(|store| {
+        let objects = &store.objects;
+        let first = objects.create("last/a.json", b"one".to_vec()).unwrap().unwrap();
+        assert_eq!(objects.create("last/a.json", b"two".to_vec()).unwrap(), None);
+        assert_eq!(objects.tag("last/a.json").unwrap().unwrap().text(), first.text());
+        let second = objects.replace("last/a.json", b"three".to_vec(), &first).unwrap().unwrap();
+        assert_ne!(second.text(), first.text());
+        assert_eq!(objects.replace("last/a.json", b"four".to_vec(), &first).unwrap(), None);
+        let (bytes, tag) = objects.get_tagged("last/a.json").unwrap().unwrap();
+        assert_eq!((bytes.as_slice(), tag.text()), (&b"three"[..], second.text()));
+        objects.delete("last/a.json").unwrap();
+        assert_eq!(objects.replace("last/a.json", b"five".to_vec(), &second).unwrap(), None);
+        assert_eq!(objects.get_tagged("last/a.json").unwrap(), None);
     });
 }
 
@@ -148,42 +217,6 @@ fn latest_keys_of_two_writers_are_both_kept() {
         let read = store.last(name).unwrap();
         assert_eq!((&read["a"], &read["b"], read.len()), (&last(b"3"), &last(b"2"), 2));
         assert!(store.last("other").unwrap().is_empty());
-    });
-}
-
-#[test]
-fn a_lock_is_held_by_one_and_free_again_when_dropped() {
-    everywhere(|store| {
-        let key = Digest::of(b"k");
-        let held = store.try_lock(&key).unwrap().unwrap();
-        assert!(store.try_lock(&key).unwrap().is_none());
-        assert!(store.try_lock(&Digest::of(b"other")).unwrap().is_some());
-        drop(held);
-        assert!(store.try_lock(&key).unwrap().is_some());
-    });
-}
-
-#[test]
-fn many_threads_after_one_lock_never_hold_it_together() {
-    everywhere(|store| {
-        let key = Digest::of(b"k");
-        let inside = std::sync::atomic::AtomicUsize::new(0);
-        let taken = std::sync::atomic::AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..300 {
-                        if let Some(_lock) = store.try_lock(&key).unwrap() {
-                            use std::sync::atomic::Ordering::SeqCst;
-                            assert_eq!(inside.fetch_add(1, SeqCst), 0);
-                            taken.fetch_add(1, SeqCst);
-                            inside.fetch_sub(1, SeqCst);
-                        }
-                    }
-                });
-            }
-        });
-        assert!(taken.into_inner() > 0);
     });
 }
 
@@ -235,8 +268,15 @@ fn what_a_dead_process_left_is_swept_and_what_a_living_one_uses_is_not() {
 
 #[test]
 fn places_that_cannot_be_stores_say_why() {
-    let error = Store::open("s3://bucket/x").err().unwrap();
-    assert!(error.to_string().contains("no backend for s3://"), "{error}");
+    let error = Store::open("ftp://host/x").err().unwrap();
+    assert!(error.to_string().contains("no backend for ftp://"), "{error}");
+    assert!(error.hint().unwrap().contains("s3://"));
+    for place in ["https://me:hunter2@host/x", "s3://bucket/x?token=hunter2", "az://c/x#hunter2"] {
+        let error = Store::open(place).err().unwrap();
+        let told = format!("{error} {error:?} {}", error.hint().unwrap());
+        assert!(told.contains("holds no user") && !told.contains("hunter2"), "{told}");
+    }
+    assert!(Store::open("s3://").err().unwrap().to_string().contains("no bucket"));
     assert!(Store::open("").is_err());
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(matches!(Store::open(file.path()), Err(Error::Io { .. })));

@@ -128,7 +128,8 @@ impl Executor for InProcess {
 /// Runs a task that was saved in the store, in this process: `scaleshot cell KEY`.
 ///
 /// # Errors
-/// Where there is no such task, another process is computing it, or this program's kind has another version.
+/// Where there is no such task, or this program's kind has another version. A cell that another process computes
+/// is waited for, and its record returned.
 pub fn run_saved(
     store: &Store,
     sources: &SourceIndex,
@@ -141,9 +142,13 @@ pub fn run_saved(
     let kind = kind::find(&task.kind)
         .filter(|kind| kind.version() == task.kind_version)
         .ok_or_else(|| Error::invalid(format!("this program has no kind {} {}", task.kind, task.kind_version)))?;
-    let lease = store
-        .try_lease(key)?
-        .ok_or_else(|| Error::store(format!("{} is being computed by another process", task.cell)))?;
+    let lease = store.lease(key, cancel)?;
+    if lease.found()
+        && let Ok(Some(record)) = store.record(key)
+        && store.first_missing(&record.outputs)?.is_none()
+    {
+        return Ok(record);
+    }
     let log = store.log(key)?;
     // Content is found by digest only once its folder has been looked at in this process.
     for source in kind.sources(&task.params)? {

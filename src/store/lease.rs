@@ -84,7 +84,20 @@ impl std::fmt::Debug for Lease {
 enum Look {
     Free,
     Lives,
-    Dead { tag: Tag, owner: Option<Owner> },
+    Dead(Box<Dead>),
+}
+
+/// A lease that nobody will give back.
+struct Dead {
+    tag: Tag,
+    /// `None` where nobody else is to be told dead: it cannot be read, or is this process's own.
+    owner: Option<Owner>,
+}
+
+impl Look {
+    fn dead(tag: Tag, owner: Option<Owner>) -> Self {
+        Look::Dead(Box::new(Dead { tag, owner }))
+    }
 }
 
 impl Store {
@@ -160,6 +173,15 @@ impl Store {
         Ok(owners)
     }
 
+    /// Removes what dead processes of this machine left of themselves: how many.
+    pub fn sweep_owners(&self) -> Result<usize> {
+        let dead: Vec<Owner> = self.owners()?.into_iter().filter(|o| o.lives_here() == Some(false)).collect();
+        for owner in &dead {
+            self.objects.delete(&owner_name(&owner.token))?;
+        }
+        Ok(dead.len())
+    }
+
     /// This process as an owner, from its first lease on.
     fn own(&self) -> Result<Arc<Own>> {
         let mut own = lock(&self.leases.own);
@@ -167,6 +189,10 @@ impl Store {
             return Ok(own.clone());
         }
         let begun = Arc::new(Own::begin(&self.objects)?);
+        if self.objects.folder().is_some() {
+            // What is left of them decides nothing, so failing to remove it is harmless.
+            let _ = self.sweep_owners();
+        }
         *own = Some(begun.clone());
         Ok(begun)
     }
@@ -180,9 +206,9 @@ impl Store {
             match self.look_at(key, own)? {
                 Look::Free => {}
                 Look::Lives => return Ok(false),
-                Look::Dead { tag, owner } => {
+                Look::Dead(dead) => {
                     fault::point("lease.stale");
-                    if self.take_over(key, own, &tag, owner.as_ref())? {
+                    if self.take_over(key, own, &dead.tag, dead.owner.as_ref())? {
                         return Ok(true);
                     }
                 }
@@ -234,13 +260,13 @@ impl Store {
         let owner = Beat::parse(&bytes).map(|lease| lease.owner);
         let (seen, bound) = match &owner {
             // Held by no thread of this process, so it is the object of a request that was sent twice.
-            Some(owner) if owner.token == own.owner().token => return Ok(Look::Dead { tag, owner: None }),
+            Some(owner) if owner.token == own.owner().token => return Ok(Look::dead(tag, None)),
             Some(owner) => {
                 if owner.lives_here() == Some(false) {
-                    return Ok(Look::Dead { tag, owner: Some(owner.clone()) });
+                    return Ok(Look::dead(tag, Some(owner.clone())));
                 }
                 let Some(beat) = self.objects.get(&owner_name(&owner.token))? else {
-                    return Ok(Look::Dead { tag, owner: Some(owner.clone()) });
+                    return Ok(Look::dead(tag, Some(owner.clone())));
                 };
                 (Beat::parse(&beat).map(|beat| (owner.token.clone(), beat.beat)), owner.bound())
             }
@@ -255,7 +281,7 @@ impl Store {
             watch.since = now;
         }
         if now.duration_since(watch.since) > bound {
-            return Ok(Look::Dead { tag, owner });
+            return Ok(Look::dead(tag, owner));
         }
         watch.pause = (watch.pause * 3 / 2).min(LONGEST_PAUSE).min(bound / 4);
         watch.next = now + watch.pause;

@@ -170,12 +170,19 @@ impl Objects {
     fn put_as(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> Result<Option<Tag>> {
         self.writable(name)?;
         let size = bytes.len() as u64;
-        let options = PutOptions::from(mode);
-        match self.wait(self.inner.put_opts(&Name::from(name), PutPayload::from(bytes), options)) {
+        let create = matches!(mode, PutMode::Create);
+        let payload = PutPayload::from(bytes);
+        match self.wait(self.inner.put_opts(&Name::from(name), payload.clone(), PutOptions::from(mode))) {
             // A folder's tags are made of what `look` sees.
             Ok(_) if self.folder.is_some() => self.look(name),
             Ok(put) => Ok(Some(Tag::put(size, put))),
             Err(Refusal::AlreadyExists { .. } | Refusal::Precondition { .. }) => Ok(None),
+            // A file system without hard links: whoever comes between the look and the writing is overwritten.
+            Err(_) if self.folder.is_some() && create && self.look(name)?.is_none() => {
+                let put = self.inner.put_opts(&Name::from(name), payload, PutOptions::default());
+                self.wait(put).map_err(|e| self.refused(name, e))?;
+                self.look(name)
+            }
             Err(e) => Err(self.refused(name, e)),
         }
     }

@@ -179,8 +179,8 @@ impl Objects {
             Err(Refusal::AlreadyExists { .. } | Refusal::Precondition { .. }) => Ok(None),
             // A file system without hard links: whoever comes between the look and the writing is overwritten.
             Err(_) if self.folder.is_some() && create && self.look(name)?.is_none() => {
-                let put = self.inner.put_opts(&Name::from(name), payload, PutOptions::default());
-                self.wait(put).map_err(|e| self.refused(name, e))?;
+                let location = Name::from(name);
+                self.wait(self.inner.put(&location, payload)).map_err(|e| self.refused(name, e))?;
                 self.look(name)
             }
             Err(e) => Err(self.refused(name, e)),

@@ -293,6 +293,12 @@ impl Store {
         let name = lease_name(key);
         let won = match self.objects.path(&name) {
             Some(path) => {
+                // Between the look and the renaming another taker might come: on this machine none can. Between
+                // machines the lock may not reach, and a living lease that was moved by mistake is put back.
+                let _alone = self.lock_named("takeover")?;
+                if self.objects.look(&name)?.as_ref() != Some(dead) {
+                    return Ok(false);
+                }
                 let aside = format!("{name}.{}", own.owner().token);
                 let aside = self.objects.path(&aside).unwrap_or_default();
                 match std::fs::rename(&path, &aside) {

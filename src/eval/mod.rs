@@ -6,13 +6,15 @@
 //! | room | what |
 //! |---|---|
 //! | [`metric`] | accuracy, AUROC, AP, calibration … of one set of predictions, and [`metric::score`] for all |
-//! | [`statistic`] | intervals, paired tests, corrections, power laws |
+//! | [`statistic`] | intervals, paired tests, corrections |
+//! | [`scaling`] | laws of the error over data and model size |
 //! | [`probe`] | ridge, kNN and logistic regression on features |
 //! | [`lbfgs`] | the one minimiser that the above share |
 
 pub mod lbfgs;
 pub mod metric;
 pub mod probe;
+pub mod scaling;
 pub mod statistic;
 
 #[cfg(test)]

@@ -4,8 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+#[path = "../../tests/reference/classifiers.rs"]
+mod classifiers;
 #[path = "../../tests/reference/protocol_metrics.rs"]
 mod protocol_metrics;
+#[path = "../../tests/reference/scaling.rs"]
+mod scaling;
 #[path = "../../tests/reference/statistics.rs"]
 mod statistics;
 
@@ -28,6 +32,18 @@ fn statistics_are_scipys() {
 }
 
 #[test]
+fn metrics_thresholds_and_probes_are_scikit_learns() {
+    let checked = classifiers::check(&read("classifiers.json")).unwrap();
+    assert_eq!(checked.len(), 6, "{checked:?}");
+}
+
+#[test]
+fn scaling_laws_are_scipys() {
+    let checked = scaling::check(&read("scaling.json")).unwrap();
+    assert_eq!(checked.len(), 7, "{checked:?}");
+}
+
+#[test]
 fn a_changed_number_fails_the_check() {
     let mut json = read("statistics.json");
     json["auc"]["delong_z"] = Value::from(2.6557);
@@ -35,4 +51,10 @@ fn a_changed_number_fails_the_check() {
     let mut json = read("protocol.json");
     json["metrics"][1]["per_class"][0]["ap"] = Value::from(0.5818);
     assert!(protocol_metrics::check(&json).unwrap_err().contains("ap"));
+    let mut json = read("scaling.json");
+    json["scaling"][0]["huber"]["parameters"]["b"] = Value::from(0.5);
+    assert!(scaling::check(&json).unwrap_err().contains("b is"));
+    let mut json = read("classifiers.json");
+    json["classifiers"][0]["per_class"][0]["points"]["youden"][0] = Value::from(0.5);
+    assert!(classifiers::check(&json).unwrap_err().contains("youden 0 is"));
 }

@@ -52,7 +52,7 @@ fn test() -> Option<String> {
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Scores a model on a dataset, by the outputs that both have.";
     type Params = Params;
 
@@ -66,7 +66,14 @@ impl Kind for Evaluate {
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
-        &[("metrics", ArtifactType::Table), ("predictions", ArtifactType::Table)]
+        const {
+            &[
+                ("metrics", ArtifactType::Table),
+                ("predictions", ArtifactType::Table),
+                ("confusion", ArtifactType::Table),
+                ("thresholds", ArtifactType::Table),
+            ]
+        }
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Cell, Input, rows::TABLE};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     report::frame::{self, Frame, Rows},
     store::artifact::ArtifactType,
     train::CurvePoint,
@@ -32,24 +32,6 @@ pub fn by_node(cell: &Cell, field: &str) -> Result<Vec<(String, Frame)>> {
         }
     }
     parts.into_iter().map(|(node, frames)| Ok((node, frame::concat(&frames)?))).collect()
-}
-
-/// One number of a metrics table: that over all classes.
-pub fn overall(cell: &Cell, input: &Input, metric: &str) -> Result<Option<f64>> {
-    let table = read(cell, input)?;
-    let (names, classes) = (frame::values(&table, "metric")?, frame::values(&table, "class")?);
-    let values = frame::values(&table, "value")?;
-    let at = names.iter().zip(&classes).position(|(n, c)| n == metric && c.is_null());
-    match at {
-        Some(at) => Ok(values[at].as_f64()),
-        None => {
-            let mut known: Vec<String> =
-                names.iter().zip(&classes).filter(|(_, c)| c.is_null()).map(|(n, _)| frame::label(n)).collect();
-            known.dedup();
-            Err(Error::invalid(format!("node {} has no metric {metric}", input.node))
-                .with_hint(format!("its metrics are {}", known.join(", "))))
-        }
-    }
 }
 
 /// The learning curve: one row a point, nulls where nothing was validated.

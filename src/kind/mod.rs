@@ -16,6 +16,7 @@ mod images;
 mod import_model;
 mod leak;
 mod measure;
+mod measurements;
 mod merge;
 mod pixels;
 mod pretrain;
@@ -23,6 +24,7 @@ mod probe;
 mod query;
 mod report;
 mod rows;
+mod scaling;
 mod shots;
 mod subset;
 mod table;
@@ -238,6 +240,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<probe::Probe>::NEW,
     &Erased::<evaluate::Evaluate>::NEW,
     &Erased::<compare::Compare>::NEW,
+    &Erased::<compare::Compare>::NEW,
+    &Erased::<scaling::Scaling>::NEW,
     &Erased::<table::Table>::NEW,
     &Erased::<query::Query>::NEW,
     &Erased::<report::Report>::NEW,

@@ -1,25 +1,24 @@
 //! `probe`: a small classifier on frozen features, fully or with k examples a class, and tested.
+//!
+//! Where a penalty or a number of neighbours is a list, the value is chosen by validation rows, never by the test's;
+//! `path` tells what each was worth there.
+
+mod candidate;
+mod choose;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Cell, InputSpec, Kind, embed,
-    examples::keep_known,
-    leak,
-    measure::{self, Scale},
-    shots::Shots,
-};
+use super::{Cell, InputSpec, Kind, embed, examples::keep_known, frames, leak, measure, shots::Shots};
 use crate::{
     data::{fewshot::Draw, leakage::Leakage, loader::Labels},
     error::{Error, Result},
-    eval::probe::{
-        knn::Knn,
-        logistic::Logistic,
-        ridge::{PUBLISHED_L2, Ridge},
-    },
+    eval::probe::ridge::PUBLISHED_L2,
     store::artifact::ArtifactType,
 };
+
+use candidate::{Candidate, Learned};
+pub use choose::Validation;
 
 pub struct Probe;
 
@@ -40,39 +39,67 @@ pub struct Params {
     /// Seed of the draw.
     #[serde(default)]
     pub seed: u32,
+    /// Rows to choose by where the method names several values; needed then, and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
     /// What patients and images on both sides of train and test do.
     #[serde(default)]
     pub leakage: Leakage,
 }
 
 /// A classifier on features.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Method {
     /// Ridge regression onto ±1 in closed form, as big_vision's few-shot evaluator.
     Ridge {
+        /// The penalty, or a list of them.
         #[serde(default = "l2")]
-        l2: f64,
+        l2: OneOrMany<f64>,
     },
-    /// Multinomial logistic regression with an L2 penalty.
-    Logistic { l2: f64 },
+    /// Multinomial logistic regression with an L2 penalty, one two-class regression a label where there are several.
+    Logistic {
+        /// The penalty, or a list of them: a regularisation path.
+        l2: OneOrMany<f64>,
+    },
     /// Votes of the k most similar images, weighted by similarity over temperature.
-    Knn { k: usize, temperature: f64 },
+    Knn {
+        /// The number of neighbours, or a list of them.
+        k: OneOrMany<usize>,
+        temperature: f64,
+    },
 }
 
-fn l2() -> f64 {
-    PUBLISHED_L2
+/// A value, or several to choose from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T: Copy> OneOrMany<T> {
+    pub fn values(&self) -> Vec<T> {
+        match self {
+            OneOrMany::One(value) => vec![*value],
+            OneOrMany::Many(values) => values.clone(),
+        }
+    }
+}
+
+fn l2() -> OneOrMany<f64> {
+    OneOrMany::One(PUBLISHED_L2)
 }
 
 impl Default for Method {
     fn default() -> Self {
-        Method::Ridge { l2: PUBLISHED_L2 }
+        Method::Ridge { l2: l2() }
     }
 }
 
 impl Kind for Probe {
     const NAME: &'static str = "probe";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Fits a small classifier on frozen features and tests it.";
     type Params = Params;
 
@@ -81,7 +108,15 @@ impl Kind for Probe {
     }
 
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
-        &[("metrics", ArtifactType::Table), ("predictions", ArtifactType::Table)]
+        const {
+            &[
+                ("metrics", ArtifactType::Table),
+                ("predictions", ArtifactType::Table),
+                ("confusion", ArtifactType::Table),
+                ("thresholds", ArtifactType::Table),
+                ("path", ArtifactType::Table),
+            ]
+        }
     }
 
     fn check(params: &Params) -> Vec<(String, String)> {
@@ -91,15 +126,31 @@ impl Kind for Probe {
                 problems.push((field.into(), text.into()));
             }
         };
-        match params.method {
-            Method::Ridge { l2 } => say(!(l2 > 0.0 && l2.is_finite()), "method.ridge.l2", "must be above 0"),
+        let fine = |l2: &OneOrMany<f64>, least: fn(f64) -> bool| l2.values().iter().all(|v| v.is_finite() && least(*v));
+        let several = match &params.method {
+            Method::Ridge { l2 } => {
+                say(!fine(l2, |v| v > 0.0), "method.ridge.l2", "must be above 0");
+                l2.values().len()
+            }
             Method::Logistic { l2 } => {
-                say(!(l2 >= 0.0 && l2.is_finite()), "method.logistic.l2", "must not be negative")
+                say(!fine(l2, |v| v >= 0.0), "method.logistic.l2", "must not be negative");
+                l2.values().len()
             }
             Method::Knn { k, temperature } => {
-                say(k == 0, "method.knn.k", "must be at least 1");
-                say(!(temperature > 0.0 && temperature.is_finite()), "method.knn.temperature", "must be above 0");
+                say(k.values().contains(&0), "method.knn.k", "must be at least 1");
+                say(!(*temperature > 0.0 && temperature.is_finite()), "method.knn.temperature", "must be above 0");
+                k.values().len()
             }
+        };
+        say(several == 0, "method", "names no value");
+        say(several > 1 && params.validation.is_none(), "validation", "is needed to choose between several values");
+        say(
+            several < 2 && params.validation.is_some(),
+            "validation",
+            "has nothing to choose: the method names one value",
+        );
+        if let Some(Validation::Part(part)) = params.validation {
+            say(!(part > 0.0 && part < 1.0), "validation.part", "must be above 0 and below 1");
         }
         problems
     }
@@ -117,37 +168,33 @@ impl Kind for Probe {
         let (train, test) = (side("train")?, side("test")?);
         leak::check(cell, params.leakage, ("train", &train), ("test", &test))?;
         let train = train.take(&params.shots.draw(&train, params.draw, params.seed, &node)?)?;
-        let (x, held_out) = (features.of(&train)?, features.of(&test)?);
-        let (scores, scale) = fit(params.method, &x, features.width, &Labels::of(&train)?, &held_out)?;
-        let facts = [("train_images", train.rows() as u64)];
-        let scores = scores.into_iter().map(|s| s as f32).collect();
-        measure::publish(cell, &test, scores, scale, &facts)
-    }
-}
-
-/// Scores of the held-out features, row by row, and what they mean.
-fn fit(method: Method, x: &[f32], width: usize, labels: &Labels, held_out: &[f32]) -> Result<(Vec<f64>, Scale)> {
-    match (method, labels) {
-        (Method::Ridge { l2 }, Labels::Class { classes, y }) => {
-            Ok((Ridge::fit(x, width, y, *classes, l2)?.scores(held_out), Scale::Rank))
-        }
-        (Method::Ridge { l2 }, Labels::Multi { labels, y }) => {
-            Ok((Ridge::fit_labels(x, width, y, *labels, l2)?.scores(held_out), Scale::Rank))
-        }
-        (Method::Logistic { l2 }, Labels::Class { classes, y }) => {
-            let fitted = Logistic::path(x, width, y, *classes, &[l2])?.pop();
-            let fitted = fitted.ok_or_else(|| Error::invalid("bug: a path of one penalty gave no classifier"))?;
-            if !fitted.converged {
-                return Err(Error::invalid("logistic regression did not converge").with_hint("raise l2"));
+        let candidates = Candidate::all(&params.method);
+        let chosen = match (&params.validation, candidates.as_slice()) {
+            (Some(validation), [_, _, ..]) => {
+                if let Validation::Split(name) = validation {
+                    leak::check(cell, params.leakage, (name, &features.rows.split(name)?), ("test", &test))?;
+                }
+                let known = keep_known(cell, features.rows.clone(), &node)?;
+                let found = choose::choose(&candidates, &features, &train, &known, validation, params.seed, &node)?;
+                frames::publish(cell, "path", &found.path)?;
+                found.candidate
             }
-            Ok((fitted.logits(held_out), Scale::Logit))
+            (_, [only, ..]) => *only,
+            _ => return Err(Error::invalid("the method names no value")),
+        };
+        let (x, held_out) = (features.of(&train)?, features.of(&test)?);
+        let labels = Labels::of(&train)?;
+        let learned = Learned { x: &x, width: features.width, labels: &labels };
+        let scored = candidate::fit(&[chosen], &learned, &held_out)?.pop();
+        let scored = scored.ok_or_else(|| Error::invalid("bug: one candidate gave no scores"))?;
+        if scored.converged == Some(false) {
+            return Err(Error::invalid("logistic regression did not converge").with_hint("raise l2"));
         }
-        (Method::Knn { k, temperature }, Labels::Class { classes, y }) => {
-            let p = Knn::new(x, width, y, *classes)?.probabilities(held_out, k, temperature);
-            Ok((p.into_iter().map(|p| p.max(1e-12).ln()).collect(), Scale::Logit))
+        if candidates.len() == 1 {
+            frames::publish(cell, "path", &choose::nothing(chosen, scored.converged)?)?;
         }
-        (Method::Logistic { .. } | Method::Knn { .. }, Labels::Multi { .. }) => {
-            Err(Error::invalid("this probe needs one class an image").with_hint("use method: { ridge: {} }"))
-        }
+        let facts = [("train_images", train.rows() as u64)];
+        let scores = scored.scores.into_iter().map(|s| s as f32).collect();
+        measure::publish(cell, &test, scores, chosen.scale(), &facts)
     }
 }

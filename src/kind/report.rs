@@ -2,6 +2,7 @@
 //!
 //! The page holds results alone. Clocks, hosts and versions are on the run page, which is made from records.
 
+mod board;
 mod gallery;
 mod plot;
 
@@ -17,11 +18,12 @@ use crate::{
     report::{
         frame::{self, Frame, Rows},
         html::{Notice, Page, Provenance, Table},
-        leaderboard::{self, Entry},
+        leaderboard,
     },
     store::artifact::ArtifactType,
 };
 
+pub use board::Leaderboard;
 pub use plot::PlotSpec;
 
 pub struct Report;
@@ -46,36 +48,13 @@ pub struct Params {
     /// The decoded images that the predictions are of.
     #[serde(default)]
     pub images: Option<Nodes>,
-    /// Turns metrics tables into leaderboard entries.
+    /// The result table as public leaderboards keep it, as Parquet, CSV, JSON and Markdown.
     #[serde(default)]
     pub leaderboard: Option<Leaderboard>,
 }
 
 fn title() -> String {
     "Results".into()
-}
-
-/// How a metrics table becomes leaderboard entries.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Leaderboard {
-    /// The table, one of `tables`.
-    pub table: String,
-    /// What is done: `Image Classification`.
-    pub task: String,
-    /// The metric that is listed.
-    pub metric: String,
-    /// The axis that holds the target's name.
-    pub dataset: String,
-    /// The axes that together name the model.
-    pub model: Vec<String>,
-    /// The axes that are averaged over.
-    #[serde(default = "seed")]
-    pub mean_over: Vec<String>,
-}
-
-fn seed() -> Vec<String> {
-    vec!["seed".into()]
 }
 
 impl Kind for Report {
@@ -99,10 +78,11 @@ impl Kind for Report {
     }
 
     fn check(params: &Params) -> Vec<(String, String)> {
-        match (&params.predictions, &params.images) {
-            (Some(_), None) => vec![("predictions".into(), "needs images, the node that decoded them".into())],
-            _ => Vec::new(),
+        let mut problems = params.leaderboard.as_ref().map_or_else(Vec::new, Leaderboard::check);
+        if params.predictions.is_some() && params.images.is_none() {
+            problems.push(("predictions".into(), "needs images, the node that decoded them".into()));
         }
+        problems
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
@@ -205,39 +185,6 @@ fn headline(table: &Frame) -> Result<Frame> {
         wide.push(axes.chain(numbers.iter().map(|(name, value)| (name.as_str(), value.clone()))));
     }
     wide.frame()
-}
-
-impl Leaderboard {
-    fn entries(&self, table: &Frame) -> Result<Vec<Entry>> {
-        let column = |name: &str| frame::values(table, name);
-        let (metrics, classes, values) = (column("metric")?, column("class")?, column("value")?);
-        let dataset = column(&self.dataset)?;
-        let model = self.model.iter().map(|m| column(m)).collect::<Result<Vec<_>>>()?;
-        // (dataset, model) to the values of its repeats, in the table's order.
-        let mut groups: Vec<((String, String), Vec<f64>)> = Vec::new();
-        for row in 0..table.height() {
-            if metrics[row] != self.metric.as_str() || !classes[row].is_null() {
-                continue;
-            }
-            let name: Vec<String> = model.iter().map(|m| frame::label(&m[row])).collect();
-            let key = (frame::label(&dataset[row]), name.join(" "));
-            let at = groups.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
-                groups.push((key, Vec::new()));
-                groups.len() - 1
-            });
-            groups[at].1.extend(values[row].as_f64());
-        }
-        Ok(groups
-            .into_iter()
-            .map(|((dataset, model), values)| Entry {
-                task: self.task.clone(),
-                dataset,
-                metric: self.metric.clone(),
-                value: crate::eval::statistic::mean(&values),
-                model,
-            })
-            .collect())
-    }
 }
 
 /// What the cells behind the tables wrote down, once each.

@@ -145,7 +145,7 @@ impl Params {
 
 impl Kind for Transfer {
     const NAME: &'static str = "transfer";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Fine-tunes a model on a target, fully or with k examples a class, and tests it there.";
     type Params = Params;
 
@@ -163,6 +163,8 @@ impl Kind for Transfer {
             ("metrics", ArtifactType::Table),
             ("predictions", ArtifactType::Table),
             ("curve", ArtifactType::Table),
+            ("confusion", ArtifactType::Table),
+            ("thresholds", ArtifactType::Table),
             ("model", ArtifactType::Model),
         ]
     }

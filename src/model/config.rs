@@ -63,6 +63,24 @@ impl BitConfig {
         }
     }
 
+    /// Parameters of everything but the head: what "model size" means where models are compared over tasks.
+    pub fn body_parameters(&self) -> u64 {
+        let root = self.channels(64);
+        let mut count = 3 * 49 * root;
+        let mut inputs = root;
+        for (block, &units) in self.blocks.iter().enumerate() {
+            let middle = self.channels(64 << block);
+            let outputs = 4 * middle;
+            for _ in 0..units {
+                let norms = 2 * (inputs + 2 * middle);
+                let shortcut = if inputs == outputs { 0 } else { inputs * outputs };
+                count += norms + inputs * middle + 9 * middle * middle + middle * outputs + shortcut;
+                inputs = outputs;
+            }
+        }
+        (count + 2 * inputs) as u64
+    }
+
     /// `base` channels at width 1.
     pub fn channels(&self, base: usize) -> usize {
         (base as f64 * self.width).round() as usize
@@ -72,6 +90,19 @@ impl BitConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_count_of_parameters_is_the_networks_own() {
+        for name in ["bit-r14x0.25", "bit-r26x0.5"] {
+            let config = BitConfig::parse(name, 3).unwrap();
+            let bit = crate::model::Bit::new(config.clone(), 0);
+            let body = bit.names().into_iter().filter(|(name, _)| !name.starts_with("head.conv"));
+            let count: usize = body.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+            assert_eq!(config.body_parameters(), count as u64, "{name}");
+        }
+        // The published ResNet-50x1 for 1,000 classes has 25,549,352.
+        assert_eq!(BitConfig::parse("bit-r50x1", 1).unwrap().body_parameters() + 2049 * 1000, 25_549_352);
+    }
 
     #[test]
     fn names_are_read_and_written() {

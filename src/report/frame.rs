@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
-    eval::metric::{Scores, confusion::Confusion},
+    eval::metric::Scores,
 };
 
 /// A table of results.
@@ -315,24 +315,6 @@ pub fn metrics(scores: &Scores, names: &[String]) -> Result<Frame> {
             ("rows", Value::from(m.rows as i64)),
             ("positives", m.positives.map_or(Value::Null, |p| Value::from(p as i64))),
         ]);
-    }
-    rows.frame()
-}
-
-/// `class, predicted, rows`: the confusion matrix, one row a cell that is not empty.
-pub fn confusion(matrix: &Confusion, names: &[String]) -> Result<Frame> {
-    let mut rows = Rows::new()
-        .declare("class", DataType::String)
-        .declare("predicted", DataType::String)
-        .declare("rows", DataType::Int64);
-    for class in 0..matrix.width {
-        for predicted in (0..matrix.width).filter(|&p| matrix.count(class, p) > 0) {
-            rows.push([
-                ("class", class_name(names, class)),
-                ("predicted", class_name(names, predicted)),
-                ("rows", Value::from(matrix.count(class, predicted) as i64)),
-            ]);
-        }
     }
     rows.frame()
 }

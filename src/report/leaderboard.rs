@@ -39,6 +39,35 @@ pub fn frame(entries: &[Entry]) -> Result<Frame> {
     rows.frame()
 }
 
+/// Entries out of a table that has the five columns already; others are left out.
+///
+/// # Errors
+/// A column that is missing, or a value that is no number.
+pub fn entries(table: &Frame) -> Result<Vec<Entry>> {
+    let columns = COLUMNS.iter().map(|c| frame::values(table, c)).collect::<Result<Vec<_>>>()?;
+    let text = |column: usize, row: usize| frame::label(&columns[column][row]);
+    (0..table.height())
+        .map(|row| {
+            let value = &columns[3][row];
+            if !value.is_null() && !value.is_number() {
+                return Err(Error::invalid(format!("leaderboard row {}: Value {value} is no number", row + 1)));
+            }
+            Ok(Entry {
+                task: text(0, row),
+                dataset: text(1, row),
+                metric: text(2, row),
+                value: value.as_f64(),
+                model: text(4, row),
+            })
+        })
+        .collect()
+}
+
+/// Whether a table has the five columns of a leaderboard.
+pub fn is_leaderboard(table: &Frame) -> bool {
+    COLUMNS.iter().all(|c| table.column(c).is_ok())
+}
+
 pub fn csv(entries: &[Entry]) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let failed = |e: csv::Error| Error::invalid(format!("bug: leaderboard: {e}"));
@@ -106,6 +135,9 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<Entry>>(&json(&all).unwrap()).unwrap(), all);
         assert!(markdown(&all).contains("| CIFAR-10 | Percentage correct | 97.82 | ResNet-152x4 \\| IN-21k |"));
         assert_eq!(csv(&[]).unwrap(), "Task,Dataset,Metric,Value,Model\n");
+        assert_eq!(super::entries(&frame(&all).unwrap()).unwrap(), all);
+        let e = super::entries(&Rows::new().declare("Task", DataType::String).frame().unwrap()).unwrap_err();
+        assert!(e.to_string().starts_with("no column Dataset"), "{e}");
         let dir = tempfile::tempdir().unwrap();
         write_all(&all, dir.path()).unwrap();
         let frame = frame::read_parquet(&dir.path().join("leaderboard.parquet")).unwrap();

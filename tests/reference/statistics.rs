@@ -5,7 +5,8 @@
 use scaleshot::eval::{
     metric::{calibration, ranking},
     probe::ridge::Ridge,
-    statistic::{bootstrap, correction, delong::DeLong, interval, mean, paired, power_law},
+    scaling::{Law, Loss, Observation, fit},
+    statistic::{bootstrap, correction, delong::DeLong, interval, mean, paired},
 };
 use serde_json::Value;
 
@@ -56,8 +57,8 @@ fn cases(json: &Value, checked: &mut Vec<String>) -> Result<(), String> {
     same(checked, "delong_z", test.map(|t| t.statistic), &auc["delong_z"], 1e-11)?;
     same(checked, "delong_p", test.map(|t| t.p), &auc["delong_p_two_sided"], 1e-10)?;
     let ci = delong.interval(0, 0.95);
-    same(checked, "delong_ci low", Some(ci.low), &auc["delong_ci95_a"][0], 1e-11)?;
-    same(checked, "delong_ci high", Some(ci.high), &auc["delong_ci95_a"][1], 1e-11)
+    same(checked, "delong_ci low", ci.map(|i| i.low), &auc["delong_ci95_a"][0], 1e-11)?;
+    same(checked, "delong_ci high", ci.map(|i| i.high), &auc["delong_ci95_a"][1], 1e-11)
 }
 
 fn repeats(json: &Value, checked: &mut Vec<String>) -> Result<(), String> {
@@ -102,21 +103,23 @@ fn repeats(json: &Value, checked: &mut Vec<String>) -> Result<(), String> {
 fn fits(json: &Value, checked: &mut Vec<String>) -> Result<(), String> {
     let p = &json["powerlaw"];
     let (x, y) = (numbers(&p["x"])?, numbers(&p["y"])?);
-    let fit = power_law::least_squares(&x, &y).ok_or("no least-squares fit")?;
-    let se = fit.standard_error.ok_or("no standard errors")?;
-    for (i, found) in [fit.law.a, fit.law.b, fit.law.c].into_iter().enumerate() {
+    let points: Vec<Observation> =
+        x.iter().zip(&y).map(|(&data, &error)| Observation { data, model: 1.0, error }).collect();
+    let found = fit(Law::PowerLaw, Loss::LeastSquares, &points).ok_or("no least-squares fit")?;
+    let se = found.standard_errors(&points).ok_or("no standard errors")?;
+    for (i, value) in found.parameters.iter().enumerate() {
         // SciPy stops at ftol = 1e-8, some 1e-7 from the minimum.
-        same(checked, "power law", Some(found), &p["a_b_c_unweighted_lsq"][i], 1e-6)?;
+        same(checked, "power law", Some(*value), &p["a_b_c_unweighted_lsq"][i], 1e-6)?;
         same(checked, "power law se", Some(se[i]), &p["se"][i], 1e-5)?;
     }
     let h = &p["huber1e-3_logspace_lbfgs_best_of_grid"];
-    let fit = power_law::robust(&x, &y).ok_or("no robust fit")?;
-    let below = h["obj"].as_f64().is_some_and(|o| fit.objective <= o * (1.0 + 1e-9));
+    let found = fit(Law::PowerLaw, Loss::Huber(Some(1e-3)), &points).ok_or("no robust fit")?;
+    let below = h["obj"].as_f64().is_some_and(|o| found.objective <= o * (1.0 + 1e-9));
     if !below {
-        return Err(format!("huber objective is {}, reference {}", fit.objective, h["obj"]));
+        return Err(format!("huber objective is {}, reference {}", found.objective, h["obj"]));
     }
-    for (name, found) in [("a", fit.law.a), ("b", fit.law.b), ("c", fit.law.c)] {
-        same(checked, &format!("huber {name}"), Some(found), &h[name], 1e-4)?;
+    for name in ["a", "b", "c"] {
+        same(checked, &format!("huber {name}"), found.parameter(name), &h[name], 1e-4)?;
     }
     Ok(())
 }

@@ -15,12 +15,14 @@
 //! AUC and no AP: it is `None`, it is counted in [`Scores::undefined`], and means leave it out.
 
 pub mod accuracy;
+pub mod at_rows;
 pub mod calibration;
 pub mod confusion;
 pub mod decision;
 pub mod probability;
 pub mod ranking;
 mod scores;
+pub mod threshold;
 
 pub use scores::{Measurement, Scores, Truth, score, score_probabilities};
 

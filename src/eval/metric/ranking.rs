@@ -4,14 +4,14 @@
 //! the input never matters. Counts stay integers until the last division.
 
 /// Groups of equal score, from the highest down.
-struct Step {
-    score: f64,
-    positives: u64,
-    negatives: u64,
+pub(super) struct Step {
+    pub score: f64,
+    pub positives: u64,
+    pub negatives: u64,
 }
 
 /// `None` where a score is NaN or lengths differ.
-fn steps(scores: &[f64], positive: &[bool]) -> Option<Vec<Step>> {
+pub(super) fn steps(scores: &[f64], positive: &[bool]) -> Option<Vec<Step>> {
     if scores.len() != positive.len() || scores.iter().any(|s| s.is_nan()) {
         return None;
     }
@@ -31,7 +31,7 @@ fn steps(scores: &[f64], positive: &[bool]) -> Option<Vec<Step>> {
     Some(out)
 }
 
-fn totals(steps: &[Step]) -> Option<(u64, u64)> {
+pub(super) fn totals(steps: &[Step]) -> Option<(u64, u64)> {
     let positives: u64 = steps.iter().map(|s| s.positives).sum();
     let negatives: u64 = steps.iter().map(|s| s.negatives).sum();
     (positives > 0 && negatives > 0).then_some((positives, negatives))
@@ -41,11 +41,14 @@ fn totals(steps: &[Step]) -> Option<(u64, u64)> {
 ///
 /// `None` without positives, without negatives, or with a NaN score.
 pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let steps = steps(scores, positive)?;
-    let (p, n) = totals(&steps)?;
+    auroc_of(&steps(scores, positive)?)
+}
+
+fn auroc_of(steps: &[Step]) -> Option<f64> {
+    let (p, n) = totals(steps)?;
     let mut above: u128 = 0;
     let mut halves: u128 = 0;
-    for s in &steps {
+    for s in steps {
         halves += u128::from(s.negatives) * (2 * above + u128::from(s.positives));
         above += u128::from(s.positives);
     }
@@ -56,10 +59,13 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
 ///
 /// `None` without positives, without negatives (it would be 1 whatever the scores), or with a NaN score.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let steps = steps(scores, positive)?;
-    let (p, _) = totals(&steps)?;
+    average_precision_of(&steps(scores, positive)?)
+}
+
+fn average_precision_of(steps: &[Step]) -> Option<f64> {
+    let (p, _) = totals(steps)?;
     let (mut hit, mut seen, mut sum) = (0u64, 0u64, 0.0);
-    for s in &steps {
+    for s in steps {
         hit += s.positives;
         seen += s.positives + s.negatives;
         if s.positives > 0 {
@@ -67,6 +73,60 @@ pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
         }
     }
     Some(sum)
+}
+
+/// Scores sorted once, for metrics of many resamples of the same rows: each then takes time in proportion to the
+/// rows, not to their sorting.
+#[derive(Clone, Debug)]
+pub struct Ranked {
+    /// Number of the row's score among the distinct ones, from the highest down.
+    rank: Vec<u32>,
+    distinct: usize,
+    positive: Vec<Option<bool>>,
+}
+
+impl Ranked {
+    /// `None` is an unknown truth, whose row never counts. `None` in return where a score is NaN.
+    pub fn new(scores: &[f64], positive: Vec<Option<bool>>) -> Option<Self> {
+        if scores.len() != positive.len() || scores.iter().any(|s| s.is_nan()) {
+            return None;
+        }
+        let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+        order.sort_unstable_by(|&a, &b| (scores[b as usize] + 0.0).total_cmp(&(scores[a as usize] + 0.0)));
+        let mut rank = vec![0; scores.len()];
+        let mut distinct = 0;
+        for (i, &row) in order.iter().enumerate() {
+            if i == 0 || scores[row as usize] != scores[order[i - 1] as usize] {
+                distinct += 1;
+            }
+            rank[row as usize] = distinct as u32 - 1;
+        }
+        Some(Ranked { rank, distinct, positive })
+    }
+
+    fn steps(&self, rows: &[u32]) -> Vec<Step> {
+        let mut steps: Vec<Step> =
+            (0..self.distinct).map(|_| Step { score: f64::NAN, positives: 0, negatives: 0 }).collect();
+        for &row in rows {
+            let step = &mut steps[self.rank[row as usize] as usize];
+            match self.positive[row as usize] {
+                Some(true) => step.positives += 1,
+                Some(false) => step.negatives += 1,
+                None => {}
+            }
+        }
+        steps
+    }
+
+    /// [`auroc`] of some rows, which may repeat.
+    pub fn auroc(&self, rows: &[u32]) -> Option<f64> {
+        auroc_of(&self.steps(rows))
+    }
+
+    /// [`average_precision`] of some rows, which may repeat.
+    pub fn average_precision(&self, rows: &[u32]) -> Option<f64> {
+        average_precision_of(&self.steps(rows))
+    }
 }
 
 /// The score at and above which to call positive so that sensitivity + specificity − 1 (Youden's J)
@@ -132,6 +192,23 @@ mod tests {
             let (s, y) = split(&cases);
             prop_assert_eq!(before, (auroc(&s, &y), average_precision(&s, &y), youden(&s, &y)));
         }
+    }
+
+    #[test]
+    fn sorted_once_or_anew_a_resample_has_the_same_numbers() {
+        let scores = [0.3, 0.9, 0.3, 0.1, 0.0, -0.0, 0.9];
+        let truth = [true, false, false, true, true, false, true];
+        let mut known: Vec<Option<bool>> = truth.iter().map(|&t| Some(t)).collect();
+        known.push(None);
+        let ranked = Ranked::new(&[&scores[..], &[0.5]].concat(), known).unwrap();
+        for rows in [vec![0, 1, 2, 3, 4, 5, 6], vec![6, 6, 2, 0, 0, 1, 5], vec![3, 5, 4]] {
+            let s: Vec<f64> = rows.iter().map(|&r| scores[r as usize]).collect();
+            let y: Vec<bool> = rows.iter().map(|&r| truth[r as usize]).collect();
+            let with_unknown = [&rows[..], &[7, 7]].concat();
+            assert_eq!(ranked.auroc(&with_unknown), auroc(&s, &y));
+            assert_eq!(ranked.average_precision(&with_unknown), average_precision(&s, &y));
+        }
+        assert_eq!(ranked.auroc(&[0, 3]), None, "no negative was drawn");
     }
 
     #[test]

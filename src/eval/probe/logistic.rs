@@ -1,7 +1,10 @@
 //! Multinomial logistic regression on features, by L-BFGS.
 //!
 //! minimise (1/n) Σ −ln softmax(W·x + b)\[class\] + (λ/2)‖W‖², bias unpenalised: scikit-learn's
-//! `LogisticRegression` with C = 1/(λ·n). Gradients are summed over chunks of fixed size in order.
+//! `LogisticRegression` with C = 1/(λ·n). Of two classes only the difference of the rows of W matters, and
+//! scikit-learn penalises that difference w by (λ/2)‖w‖²; since the two rows share it as ±w/2, λ is doubled there.
+//! Findings of a multi-label set are such two-class problems, each on the rows where it is known. Gradients are
+//! summed over chunks of fixed size in order.
 
 use rayon::prelude::*;
 
@@ -51,6 +54,7 @@ impl Logistic {
         let mut weights = vec![0.0; classes * (dim + 1)];
         let mut out = Vec::with_capacity(penalties.len());
         for &penalty in penalties {
+            let penalty = if classes == 2 { 2.0 * penalty } else { penalty };
             let objective = |w: &[f64], g: &mut [f64]| loss(w, g, &rows, dim + 1, class, penalty);
             let options = lbfgs::Options { iterations: 500, gradient: 1e-8, memory: 10 };
             let minimum = lbfgs::minimise(objective, &weights, options);

@@ -140,7 +140,7 @@ pub fn two_level(
     summarise(value, draws, None)
 }
 
-fn summarise(value: f64, draws: Vec<Option<f64>>, acceleration: Option<f64>) -> Option<Bootstrap> {
+pub(super) fn summarise(value: f64, draws: Vec<Option<f64>>, acceleration: Option<f64>) -> Option<Bootstrap> {
     let undefined = draws.iter().filter(|d| d.is_none()).count();
     if draws.is_empty() || undefined as f64 > UNDEFINED_SHARE * draws.len() as f64 {
         return None;

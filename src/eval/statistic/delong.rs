@@ -79,20 +79,32 @@ impl DeLong {
         self.covariance[scorer * self.auc.len() + scorer]
     }
 
-    /// AUC ± z·SE. It can leave [0, 1] near a perfect score; it is not clipped, so that this shows.
-    pub fn interval(&self, scorer: usize, level: f64) -> Interval {
-        let half = normal_quantile(0.5 + level / 2.0) * self.variance(scorer).sqrt();
-        let value = self.auc[scorer];
-        Interval { value, low: value - half, high: value + half }
+    /// AUC ± z·SE. It can leave [0, 1] near a perfect score; it is not clipped, so that this shows. `None` where
+    /// the variance is 0 (a perfect or a constant score), from which no interval follows.
+    pub fn interval(&self, scorer: usize, level: f64) -> Option<Interval> {
+        around(self.auc[scorer], self.variance(scorer), level)
+    }
+
+    /// AUC(a) − AUC(b) ± z·SE; `None` where the difference has no variance.
+    pub fn difference(&self, a: usize, b: usize, level: f64) -> Option<Interval> {
+        around(self.auc[a] - self.auc[b], self.variance_of_difference(a, b), level)
+    }
+
+    fn variance_of_difference(&self, a: usize, b: usize) -> f64 {
+        self.variance(a) + self.variance(b) - 2.0 * self.covariance[a * self.auc.len() + b]
     }
 
     /// z and two-sided p of AUC(a) − AUC(b); `None` where the difference has no variance.
     pub fn test(&self, a: usize, b: usize) -> Option<Test> {
-        let k = self.auc.len();
-        let v = self.variance(a) + self.variance(b) - 2.0 * self.covariance[a * k + b];
+        let v = self.variance_of_difference(a, b);
         let z = (self.auc[a] - self.auc[b]) / v.sqrt();
         (v > 0.0 && z.is_finite()).then(|| Test { statistic: z, p: normal_two_sided(z) })
     }
+}
+
+fn around(value: f64, variance: f64, level: f64) -> Option<Interval> {
+    let half = normal_quantile(0.5 + level / 2.0) * variance.sqrt();
+    (variance > 0.0 && half.is_finite()).then_some(Interval { value, low: value - half, high: value + half })
 }
 
 fn cov(a: &[f64], b: &[f64]) -> f64 {
@@ -111,7 +123,9 @@ mod tests {
         let y = [false, false, true, true, true];
         let d = DeLong::new(&[&s, &s], &y).unwrap();
         assert_eq!(Some(d.auc[0]), crate::eval::metric::ranking::auroc(&s, &y));
-        assert_eq!(d.test(0, 1), None);
+        assert_eq!((d.test(0, 1), d.difference(0, 1, 0.95)), (None, None));
+        let constant = DeLong::new(&[&[0.5; 5]], &y).unwrap();
+        assert_eq!((constant.auc[0], constant.interval(0, 0.95)), (0.5, None));
         assert!(DeLong::new(&[&s], &[false, true, false, false, false]).is_none());
     }
 }

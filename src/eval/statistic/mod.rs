@@ -7,10 +7,9 @@
 //! | do two methods on the same seeds differ | [`paired`] |
 //! | do two scores on the same cases differ in AUC | [`delong`] |
 //! | what is left after many such questions | [`correction`] |
-//! | how does the error fall with scale | [`power_law`] |
 //! | several targets as one number | [`aggregate`] |
 //!
-//! Nothing here rounds or decides what is significant.
+//! How an error falls with scale is asked in [`super::scaling`]. Nothing here rounds or decides what is significant.
 
 pub mod aggregate;
 pub mod bootstrap;
@@ -19,7 +18,6 @@ pub mod delong;
 pub mod distribution;
 pub mod interval;
 pub mod paired;
-pub mod power_law;
 
 /// Arithmetic mean, summed in order; `None` without values.
 pub fn mean(x: &[f64]) -> Option<f64> {

@@ -11,7 +11,7 @@ use super::Cell;
 use crate::{
     data::{
         dataset::Dataset,
-        format::cifar,
+        format::packed::Packed,
         image::{Pixels, Prepare},
     },
     digest::Digest,
@@ -22,7 +22,7 @@ use crate::{
 enum Place<'a> {
     Embedded(&'a [u8]),
     File(&'a Path),
-    Packed(&'a Path, &'a [u8], u32),
+    Packed(&'a Path, &'a Packed, u32),
 }
 
 /// Opens the images of one dataset. Files are found by content, so they may have moved since the table was made.
@@ -33,8 +33,8 @@ pub struct Opener<'a> {
     records: Option<&'a UInt32Array>,
     /// By digest: where the file is now.
     paths: HashMap<Digest, PathBuf>,
-    /// Packed files, read once.
-    packed: HashMap<Digest, Vec<u8>>,
+    /// Packed files, opened once.
+    packed: HashMap<Digest, Packed>,
 }
 
 impl<'a> Opener<'a> {
@@ -60,7 +60,7 @@ impl<'a> Opener<'a> {
                     .with_hint("the dataset's folder changed while the pipeline ran; run it again")
             })?;
             if opener.records.is_some_and(|r| r.is_valid(row)) {
-                opener.packed.insert(digest, std::fs::read(&path).map_err(Error::io(&path))?);
+                opener.packed.insert(digest, Packed::open(&path)?);
             }
             opener.paths.insert(digest, path);
         }
@@ -93,15 +93,7 @@ impl<'a> Opener<'a> {
         match self.place(row)? {
             Place::Embedded(bytes) => prepare.fit(prepare.decode(bytes).map_err(|e| e.at(self.images.value(row)))?),
             Place::File(path) => prepare.file(path),
-            Place::Packed(path, bytes, record) => prepare.fit(unpack(path, bytes, record)?),
+            Place::Packed(path, packed, record) => packed.record(path, record)?.prepared(prepare, path),
         }
     }
-}
-
-/// One record of a packed file. The CIFAR files are told apart by their length, a multiple of their record's.
-fn unpack(path: &Path, bytes: &[u8], record: u32) -> Result<Pixels> {
-    let label_bytes = (1..=2).find(|labels| bytes.len().is_multiple_of(3072 + labels)).ok_or_else(|| {
-        Error::data(path, None, format!("{} bytes are no whole records of CIFAR-10 or CIFAR-100", bytes.len()))
-    })?;
-    cifar::read_record(path, bytes, record, label_bytes)
 }

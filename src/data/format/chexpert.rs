@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped, chexpert_labels as labels,
+    layout::Clues,
     rows::{NewRow, Rows, in_views},
     table::{self, Table},
 };
@@ -61,6 +62,14 @@ fn yes() -> bool {
     true
 }
 
+const COLUMNS: [&str; 5] = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"];
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    clues.table(&["train.csv"], &COLUMNS, 3.0);
+    clues.table(&["valid.csv"], &COLUMNS, 1.0);
+    clues.folder(&["train"], 1.0);
+}
+
 const LAYOUT: &str = "images belong in train/patient00001/study1/view1_frontal.jpg below the root";
 
 impl Read for Options {
@@ -77,7 +86,7 @@ impl Read for Options {
     }
 
     fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
-        let mut rows = Rows::multi(&self.name, labels::names());
+        let mut rows = Rows::multi(&self.name, labels::names()).or_dicom();
         for split in &self.splits {
             let (file, split) = match split {
                 Split::Train => ("train.csv", "train"),
@@ -92,7 +101,7 @@ impl Read for Options {
 
 impl Options {
     fn read_table(&self, mut table: Table, split: &'static str, rows: &mut Rows, skipped: &mut Skipped) -> Result<()> {
-        let [path, sex, age, side, projection] = table.columns(["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"])?;
+        let [path, sex, age, side, projection] = table.columns(COLUMNS)?;
         let labels = labels::Labels::locate(&table)?;
         let file = table.file.clone();
         rows.table(&file);

@@ -1,7 +1,6 @@
-//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in their binary versions: files of records, each one or two
-//! label bytes and 3 × 32 × 32 bytes of pixels, colour by colour.
-//!
-//! The Python versions are not read.
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009). The binary versions are files of records, each one or two label
+//! bytes and 3 × 32 × 32 bytes of pixels, colour by colour; the Python versions are pickles ([`super::cifar_python`]).
+//! Which one a root holds is seen by its files. MATLAB's are not read.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Missing, OddRows, Read, Skipped,
+    Missing, OddRows, Read, Skipped, cifar_python,
+    layout::Clues,
     rows::{NewRow, Rows},
     table,
 };
@@ -23,12 +23,14 @@ use crate::{
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
+/// Bytes of one image.
+pub(super) const PIXELS: usize = 3 * PLANE;
 
-/// CIFAR-10, binary version.
+/// CIFAR-10, binary or Python version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options10 {
-    /// The folder `cifar-10-batches-bin`.
+    /// The folder `cifar-10-batches-bin` or `cifar-10-batches-py`.
     pub root: PathBuf,
     /// Name of the set in the column `dataset`.
     #[serde(default = "name10")]
@@ -38,11 +40,11 @@ pub struct Options10 {
     pub odd_rows: OddRows,
 }
 
-/// CIFAR-100, binary version.
+/// CIFAR-100, binary or Python version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options100 {
-    /// The folder `cifar-100-binary`.
+    /// The folder `cifar-100-binary` or `cifar-100-python`.
     pub root: PathBuf,
     /// Name of the set in the column `dataset`.
     #[serde(default = "name100")]
@@ -83,12 +85,15 @@ impl Read for Options10 {
         "download cifar-10-binary.tar.gz from www.cs.toronto.edu/~kriz/cifar.html; root is its folder cifar-10-batches-bin"
     }
     fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
-        let batches: Vec<(String, &str)> = (1..=5)
-            .map(|i| (format!("data_batch_{i}.bin"), "train"))
-            .chain([("test_batch.bin".to_string(), "test")])
-            .collect();
-        let layout = Layout { labels: 1, label: 0, names: "batches.meta.txt", classes: 10 };
-        layout.read(self, &batches, self.odd_rows, skipped)
+        let layout = Layout {
+            batches: &BATCHES_10,
+            labels: 1,
+            label: 0,
+            names: "batches.meta.txt",
+            classes: 10,
+            python: Python { meta: "batches.meta", names: "label_names", labels: "labels" },
+        };
+        layout.read(self, self.odd_rows, skipped)
     }
 }
 
@@ -103,61 +108,108 @@ impl Read for Options100 {
         "download cifar-100-binary.tar.gz from www.cs.toronto.edu/~kriz/cifar.html; root is its folder cifar-100-binary"
     }
     fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
-        let batches = [("train.bin".to_string(), "train"), ("test.bin".to_string(), "test")];
-        let layout = match self.labels {
-            Labels::Fine => Layout { labels: 2, label: 1, names: "fine_label_names.txt", classes: 100 },
-            Labels::Coarse => Layout { labels: 2, label: 0, names: "coarse_label_names.txt", classes: 20 },
+        let fine = self.labels == Labels::Fine;
+        let python = |names, labels| Python { meta: "meta", names, labels };
+        let layout = Layout {
+            batches: &BATCHES_100,
+            labels: 2,
+            label: usize::from(fine),
+            names: if fine { "fine_label_names.txt" } else { "coarse_label_names.txt" },
+            classes: if fine { 100 } else { 20 },
+            python: if fine {
+                python("fine_label_names", "fine_labels")
+            } else {
+                python("coarse_label_names", "coarse_labels")
+            },
         };
-        layout.read(self, &batches, self.odd_rows, skipped)
+        layout.read(self, self.odd_rows, skipped)
     }
 }
 
+const BATCHES_10: [(&str, &str); 6] = [
+    ("data_batch_1", "train"),
+    ("data_batch_2", "train"),
+    ("data_batch_3", "train"),
+    ("data_batch_4", "train"),
+    ("data_batch_5", "train"),
+    ("test_batch", "test"),
+];
+const BATCHES_100: [(&str, &str); 2] = [("train", "train"), ("test", "test")];
+
+pub(super) fn looks_like_10(clues: &mut Clues) {
+    let python = clues.root().join("batches.meta").is_file();
+    clues.file(&[if python { "batches.meta" } else { "batches.meta.txt" }], 2.0);
+    for (batch, _) in BATCHES_10 {
+        clues.file(&[&if python { batch.into() } else { format!("{batch}.bin") }], 1.0);
+    }
+}
+
+pub(super) fn looks_like_100(clues: &mut Clues) {
+    if clues.root().join("meta").is_file() {
+        clues.file(&["meta"], 2.0);
+        clues.file(&["train"], 1.0);
+        clues.file(&["test"], 1.0);
+    } else {
+        for name in ["fine_label_names.txt", "coarse_label_names.txt", "train.bin", "test.bin"] {
+            clues.file(&[name], 1.0);
+        }
+    }
+}
+
+/// Names in the Python version.
+struct Python {
+    meta: &'static str,
+    names: &'static str,
+    labels: &'static str,
+}
+
 struct Layout {
+    /// Files without their ending, and their splits.
+    batches: &'static [(&'static str, &'static str)],
     /// Label bytes of a record, and which of them counts.
     labels: usize,
     label: usize,
     names: &'static str,
     classes: usize,
+    python: Python,
 }
 
 impl Layout {
-    fn read(
-        &self,
-        of: &dyn Read,
-        batches: &[(String, &'static str)],
-        odd_rows: OddRows,
-        skipped: &mut Skipped,
-    ) -> Result<Dataset> {
-        let names = table::find(of.root(), &[self.names], of.obtain())?;
-        let text = std::fs::read_to_string(&names).map_err(Error::io(&names))?;
-        let classes: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect();
+    fn read(&self, of: &dyn Read, odd_rows: OddRows, skipped: &mut Skipped) -> Result<Dataset> {
+        let meta = of.root().join(self.python.meta);
+        let python = meta.is_file();
+        let (classes, names) = match python {
+            true => (cifar_python::names(&meta, self.python.names)?, meta),
+            false => {
+                let names = table::find(of.root(), &[self.names], of.obtain())?;
+                let text = std::fs::read_to_string(&names).map_err(Error::io(&names))?;
+                (text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect(), names)
+            }
+        };
         if classes.len() != self.classes {
             let message = format!("{} class names, expected {}", classes.len(), self.classes);
             return Err(Error::data(&names, None, message));
         }
-        let size = self.labels + 3 * PLANE;
         let mut rows = Rows::single(of.name(), classes);
-        for (batch, split) in batches {
-            let path = table::find(of.root(), &[batch], of.obtain())?;
-            let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        for (batch, split) in self.batches {
+            let file = if python { batch.to_string() } else { format!("{batch}.bin") };
+            let path = table::find(of.root(), &[&file], of.obtain())?;
             rows.table(&path);
-            for (i, record) in bytes.chunks(size).enumerate() {
+            let labels = match python {
+                true => cifar_python::labels(&path, self.python.labels)?.into_iter().map(Some).collect(),
+                false => self.binary_labels(&path, odd_rows, skipped)?,
+            };
+            for (i, class) in labels.into_iter().enumerate().filter_map(|(i, c)| Some((i, c?))) {
                 let number = i as u64 + 1;
-                if record.len() < size {
-                    let detail = format!("{} of {size} bytes", record.len());
-                    skipped.odd(odd_rows, "the record is cut off", &path, number, &detail)?;
-                    continue;
-                }
-                let class = record[self.label];
-                if usize::from(class) >= self.classes {
+                if !(0..self.classes as i64).contains(&class) {
                     skipped.odd(odd_rows, "the label is out of range", &path, number, &class.to_string())?;
                     continue;
                 }
                 let new = NewRow {
-                    image: batch.clone(),
+                    image: file.clone(),
                     record: Some(i as u32),
                     split: Some(split),
-                    class: Some(i32::from(class)),
+                    class: Some(class as i32),
                     ..Default::default()
                 };
                 rows.push(number, new, &[]);
@@ -165,10 +217,27 @@ impl Layout {
         }
         rows.finish(of.root(), Missing::Skip, skipped, of.obtain())
     }
+
+    /// The label of every record; none of one that is cut off.
+    fn binary_labels(&self, path: &Path, odd_rows: OddRows, skipped: &mut Skipped) -> Result<Vec<Option<i64>>> {
+        let size = self.labels + PIXELS;
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let mut labels = Vec::with_capacity(bytes.len() / size);
+        for (i, record) in bytes.chunks(size).enumerate() {
+            if record.len() < size {
+                let detail = format!("{} of {size} bytes", record.len());
+                skipped.odd(odd_rows, "the record is cut off", path, i as u64 + 1, &detail)?;
+                labels.push(None);
+            } else {
+                labels.push(Some(i64::from(record[self.label])));
+            }
+        }
+        Ok(labels)
+    }
 }
 
 /// The 32 × 32 RGB pixels of one record, channels last. `labels` is the number of label bytes: 1 for
-/// CIFAR-10, 2 for CIFAR-100. `file` only names the file in errors.
+/// CIFAR-10, 2 for CIFAR-100, 0 where there are pixels alone. `file` only names the file in errors.
 pub fn read_record(file: &Path, bytes: &[u8], record: u32, labels: usize) -> Result<Pixels> {
     let size = labels + 3 * PLANE;
     let start = (record as usize).checked_mul(size).map(|s| s + labels);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped,
+    layout::Clues,
     rows::{NewRow, Rows},
     table,
 };
@@ -42,6 +43,23 @@ fn name() -> String {
     "covidx".into()
 }
 
+/// Whether a list's first line is of the kind that this reader takes.
+fn is_list(path: &Path) -> bool {
+    use std::io::{BufRead, Read as _};
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    let mut line = String::new();
+    let read = std::io::BufReader::new(file.take(4096)).read_line(&mut line);
+    read.is_ok() && Entry::parse(&line, |_| false).is_some_and(|e| ["negative", "positive"].contains(&e.label))
+}
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    for (list, folder) in [("train.txt", "train"), ("test.txt", "test")] {
+        let found = is_list(&clues.root().join(list));
+        clues.either(2.0, &format!("{list} of PATIENT FILE LABEL SOURCE"), found);
+        clues.folder(&[folder], 1.0);
+    }
+}
+
 impl Read for Options {
     fn root(&self) -> &Path {
         &self.root
@@ -56,7 +74,7 @@ impl Read for Options {
     }
 
     fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
-        let mut rows = Rows::single(&self.name, vec!["negative".into(), "positive".into()]);
+        let mut rows = Rows::single(&self.name, vec!["negative".into(), "positive".into()]).or_dicom();
         for (folder, split) in [("train", "train"), ("val", "valid"), ("test", "test")] {
             let list = format!("{folder}.txt");
             if folder == "val" && !self.root.join(&list).exists() {

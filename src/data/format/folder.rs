@@ -1,5 +1,4 @@
-//! Images sorted into folders by class: `train/CLASS/x.png`, or `CLASS/x.png` without splits; ImageNet-1k
-//! and -21k as folders are such.
+//! Images sorted into folders by class: `train/CLASS/x.png`, or `CLASS/x.png` without splits.
 //!
 //! Classes are the folders' names in the order of their bytes and files come sorted by path, both as in
 //! torchvision's `ImageFolder`, so that indices agree. Links to folders are not followed.
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, Read, Skipped,
+    layout::Clues,
     rows::{NewRow, Rows},
 };
 use crate::{
@@ -40,8 +40,8 @@ fn name() -> String {
 const SPLITS: [(&str, &str); 5] =
     [("train", "train"), ("val", "valid"), ("valid", "valid"), ("validation", "valid"), ("test", "test")];
 
-/// What torchvision takes for an image, and GIF.
-const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif"];
+/// What torchvision takes for an image, GIF and DICOM.
+const EXTENSIONS: [&str; 11] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif", "dcm"];
 
 const LAYOUT: &str = "images belong in train/CLASS/x.png, or CLASS/x.png, below the root";
 
@@ -66,6 +66,24 @@ impl Read for Options {
             .collect();
         let found = if found.is_empty() { vec![(String::new(), None)] } else { found };
         read_folders(self, &found, skipped)
+    }
+}
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    let root = clues.root();
+    let has_image = |folder: &Path| entries(folder).is_ok_and(|e| e.iter().any(|(name, d)| !d && is_image(name)));
+    let classes = |folder: &Path| {
+        let inside = entries(folder).unwrap_or_default().into_iter();
+        inside.filter(|(name, d)| *d && !name.starts_with('.') && has_image(&folder.join(name))).count()
+    };
+    let split = SPLITS.iter().map(|(folder, _)| root.join(folder)).find(|f| f.is_dir());
+    let found = classes(split.as_deref().unwrap_or(root)) >= 2;
+    clues.either(1.0, "two or more folders by class (train/CLASS/x.png, CLASS/x.png)", found);
+    // Other layouts have folders of images too, and tables or lists beside them.
+    let listed = |name: &str| [".csv", ".csv.gz", ".txt", ".mat"].iter().any(|end| name.ends_with(end));
+    let bare = !entries(root).unwrap_or_default().iter().any(|(name, d)| !d && listed(name));
+    if found {
+        clues.either(0.5, "no table beside them", bare);
     }
 }
 
@@ -94,12 +112,11 @@ pub(super) fn read_folders(
             }
             rows.table(&path);
             for image in walk(of.root(), &below)? {
-                let extension = image.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
                 if image.contains("/.") {
                     skipped.row("the file is hidden", &path, 0, &image);
                     continue;
                 }
-                if !EXTENSIONS.contains(&extension.as_str()) {
+                if !is_image(&image) {
                     skipped.row("the file is no image by its name", &path, 0, &image);
                     continue;
                 }
@@ -110,8 +127,14 @@ pub(super) fn read_folders(
     rows.finish(of.root(), Missing::Skip, skipped, of.obtain())
 }
 
+/// Whether a file's name ends as an image's does.
+pub(super) fn is_image(name: &str) -> bool {
+    let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
+    EXTENSIONS.contains(&extension.as_str())
+}
+
 /// Files below a folder: folders sorted by their path, and files within each by name.
-fn walk(root: &Path, below: &str) -> Result<Vec<String>> {
+pub(super) fn walk(root: &Path, below: &str) -> Result<Vec<String>> {
     let mut folders = vec![below.to_string()];
     let mut inside = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -128,7 +151,7 @@ fn walk(root: &Path, below: &str) -> Result<Vec<String>> {
 }
 
 /// Names in a folder, with whether each is a folder itself.
-fn entries(folder: &Path) -> Result<Vec<(String, bool)>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<(String, bool)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let entry = entry.map_err(Error::io(folder))?;

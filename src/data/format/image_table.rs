@@ -192,6 +192,28 @@ struct Found {
     observed: Vec<Observation>,
 }
 
+/// Any CSV file with a column that names image files; which columns mean what has to be declared.
+pub(super) fn looks_like(clues: &mut super::layout::Clues) {
+    let tables = super::folder::entries(clues.root()).unwrap_or_default();
+    let named = |path: &Path| {
+        let Ok(mut table) = Table::open(path, b',', OddRows::Skip) else { return false };
+        match table.next(&mut Skipped::default()) {
+            Ok(Some(row)) => row.fields().any(super::folder::is_image),
+            _ => false,
+        }
+    };
+    let found = tables.iter().find(|(name, folder)| {
+        !folder && (name.ends_with(".csv") || name.ends_with(".csv.gz")) && named(&clues.root().join(name))
+    });
+    let what = match found {
+        Some((name, _)) => format!("{name}, whose first row names an image file"),
+        None => "a CSV file whose first row names an image file".into(),
+    };
+    if clues.either(0.5, &what, found.is_some()) {
+        clues.either(0.5, "columns declared in the pipeline (file, image, labels)", false);
+    }
+}
+
 impl Read for Options {
     fn root(&self) -> &Path {
         &self.root
@@ -218,7 +240,7 @@ impl Read for Options {
         match &self.labels {
             Labels::Class(c) => {
                 let classes = c.classes.clone().unwrap_or_else(occurring);
-                rows = Rows::single(&self.name, classes.clone());
+                rows = Rows::single(&self.name, classes.clone()).or_dicom();
                 rows.table(&path);
                 for f in found {
                     let word = f.words.first().map_or("", String::as_str);
@@ -231,7 +253,7 @@ impl Read for Options {
             }
             Labels::Findings(l) => {
                 let names = l.names.clone().unwrap_or_else(occurring);
-                rows = Rows::multi(&self.name, names.clone());
+                rows = Rows::multi(&self.name, names.clone()).or_dicom();
                 rows.table(&path);
                 for f in found {
                     let present =
@@ -241,7 +263,7 @@ impl Read for Options {
                 }
             }
             Labels::Columns(names) => {
-                rows = Rows::multi(&self.name, names);
+                rows = Rows::multi(&self.name, names).or_dicom();
                 rows.table(&path);
                 for f in found {
                     rows.push(f.line, f.row, &f.observed);

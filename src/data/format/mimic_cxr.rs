@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped, chexpert_labels as labels,
+    layout::Clues,
     rows::{NewRow, Rows, in_views},
     table::{self, Table},
 };
@@ -95,7 +96,7 @@ impl Read for Options {
         let columns = labels::Labels::locate(&table)?;
         let file = table.file.clone();
         let metadata = self.table(METADATA)?.file;
-        let mut rows = Rows::multi(&self.name, labels::names());
+        let mut rows = Rows::multi(&self.name, labels::names()).or_dicom();
         rows.table(&metadata);
         while let Some(row) = table.next(skipped)? {
             let key = (row.raw(subject).to_string(), row.raw(study).to_string());
@@ -144,6 +145,14 @@ impl Read for Options {
             "images belong in files/p10/p10000032/s50414267/DICOM.jpg below the root",
         )
     }
+}
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    clues.table(&[METADATA], &["dicom_id", "subject_id", "study_id", "ViewPosition"], 2.0);
+    clues.table(&["mimic-cxr-2.0.0-split.csv"], &["dicom_id", "split"], 2.0);
+    let labels = ["mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.0.0-negbio.csv"];
+    clues.table(&labels, &["subject_id", "study_id", "No Finding"], 2.0);
+    clues.folder(&["files"], 1.0);
 }
 
 const METADATA: &str = "mimic-cxr-2.0.0-metadata.csv";

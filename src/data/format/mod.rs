@@ -4,18 +4,24 @@
 //! |---|---|---|---|
 //! | `chexpert` | 13 findings | `train.csv`, `valid.csv` | from the path |
 //! | `mimic_cxr` | 13 findings | split table | subject |
-//! | `nih` | 14 findings | `train_val_list.txt`, `test_list.txt` | Patient ID |
+//! | `nih` | 14 findings, boxes | `train_val_list.txt`, `test_list.txt` | Patient ID |
 //! | `padchest` | 27 findings | published shuffle, 90 % by row | PatientID |
 //! | `covidx` | negative, positive | `train.txt`, `test.txt` | source and id |
 //! | `tuberculosis` | normal, tuberculosis | published shuffle, 85 % by row | one an image |
 //! | `cifar10`, `cifar100` | 10; 100 or 20 classes | files | none |
 //! | `pets` | breeds | `trainval.txt`, `test.txt` | none |
-//! | `flowers102` | flowers | `mod_train`, `mod_test` | none |
+//! | `flowers102` | flowers | `.mat` files re-split as published, or `mod_train`, `mod_test` | none |
+//! | `imagenet` | synsets | `train`, `val` | none |
+//! | `caffe_lmdb` | numbers or names | databases | none |
+//! | `tfrecord` | numbers or names | file names | none |
+//! | `parquet` | as the tables say | file names | as the tables say |
 //! | `image_folder` | folders | folders | none |
 //! | `image_table` | as declared | as declared | as declared |
 //! | `phantom`, `fractal` | as the layout they are generated in | | |
 //!
-//! Readers read tables and names, never pixels, and write nothing. They do not digest images: whoever
+//! Readers read tables and names, never pixels, and write nothing. Where a file holds many images (CIFAR, LMDB,
+//! TFRecord, Parquet) rows name the record, and [`packed`] gives its pixels. X-ray readers take `x.dcm` where `x.png`
+//! or `x.jpg` is not there. What a folder looks like says [`inspect`]. They do not digest images: whoever
 //! runs them fills the `digest` column. Rows that cannot be read are counted in [`Skipped`] with their
 //! place; a table that is not what the format promises is an error.
 //!
@@ -23,23 +29,39 @@
 //! [`crate::data::merge`]: `healthy` (the report says that nothing was found) and `uncertain:NAME` (the
 //! label is unknown because the report hedges).
 
+#[cfg(test)]
+mod bad_input;
+pub mod caffe_lmdb;
 pub mod chexpert;
 mod chexpert_labels;
 pub mod cifar;
+mod cifar_python;
 pub mod covidx;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod flowers;
 pub mod folder;
 mod generated;
 pub mod image_table;
+pub mod imagenet;
+mod layout;
+mod lmdb;
+mod mat;
 pub mod mimic_cxr;
 pub mod nih;
+mod nih_boxes;
+pub mod packed;
 pub mod padchest;
+pub mod parquet;
+mod parquet_images;
 pub mod pets;
 #[cfg(test)]
 mod real_data;
 mod rows;
+mod shards;
 mod skipped;
 mod table;
+pub mod tfrecord;
 pub mod tuberculosis;
 
 use std::path::Path;
@@ -47,6 +69,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use layout::Likeness;
 pub use rows::UNCERTAIN;
 pub use skipped::{Missing, OddRows, Reason, Skipped};
 
@@ -90,6 +113,10 @@ pub enum Format {
     Cifar100(cifar::Options100),
     Pets(pets::Options),
     Flowers102(flowers::Options),
+    Imagenet(imagenet::Options),
+    CaffeLmdb(caffe_lmdb::Options),
+    Tfrecord(tfrecord::Options),
+    Parquet(parquet::Options),
     ImageFolder(folder::Options),
     ImageTable(image_table::Options),
     Phantom(phantom::Options),
@@ -128,24 +155,46 @@ impl Format {
             Format::Cifar100(o) => o,
             Format::Pets(o) => o,
             Format::Flowers102(o) => o,
+            Format::Imagenet(o) => o,
+            Format::CaffeLmdb(o) => o,
+            Format::Tfrecord(o) => o,
+            Format::Parquet(o) => o,
             Format::ImageFolder(o) => o,
             Format::ImageTable(o) => o,
         }
     }
+}
 
-    /// Whether one image file holds many images, so that pixels come from `read_record`.
-    pub fn is_packed(&self) -> bool {
-        matches!(self, Format::Cifar10(_) | Format::Cifar100(_))
-    }
+/// The registry of layouts: what [`inspect`] compares a folder with.
+const LAYOUTS: [(&str, fn(&mut layout::Clues)); 16] = [
+    ("chexpert", chexpert::looks_like),
+    ("mimic_cxr", mimic_cxr::looks_like),
+    ("nih", nih::looks_like),
+    ("padchest", padchest::looks_like),
+    ("covidx", covidx::looks_like),
+    ("tuberculosis", tuberculosis::looks_like),
+    ("cifar10", cifar::looks_like_10),
+    ("cifar100", cifar::looks_like_100),
+    ("pets", pets::looks_like),
+    ("flowers102", flowers::looks_like),
+    ("imagenet", imagenet::looks_like),
+    ("caffe_lmdb", caffe_lmdb::looks_like),
+    ("tfrecord", tfrecord::looks_like),
+    ("parquet", parquet::looks_like),
+    ("image_folder", folder::looks_like),
+    ("image_table", image_table::looks_like),
+];
 
-    /// The pixels of one record of a packed file (see [`Format::is_packed`]).
-    pub fn read_record(&self, bytes: &[u8], record: u32) -> Result<crate::data::image::Pixels> {
-        match self {
-            Format::Cifar10(o) => cifar::read_record(o.root(), bytes, record, 1),
-            Format::Cifar100(o) => cifar::read_record(o.root(), bytes, record, 2),
-            other => Err(Error::invalid(format!("{} does not pack images into records", other.name()))),
-        }
-    }
+/// Which formats a folder looks like, best first; empty where it looks like none.
+pub fn inspect(root: &Path) -> Vec<Likeness> {
+    layout::ranked(LAYOUTS.iter().map(|(format, look)| layout::likeness(format, root, *look)).collect())
+}
+
+/// How to obtain a dataset of a format, and how its folder is laid out; `None` for names that are no format, and
+/// formats that need more declared than a root.
+pub fn obtain(format: &str) -> Option<&'static str> {
+    let declared = serde_json::json!({"format": format, "root": ""});
+    serde_json::from_value::<Format>(declared).ok().filter(|f| f.generator().is_none()).map(|f| f.obtain())
 }
 
 /// A generated dataset before it is generated: there is nothing to read.
@@ -196,8 +245,8 @@ mod tests {
         assert_eq!(back, f);
         let e = serde_json::from_str::<Format>(r#"{"format": "nih", "root": "x", "rot": 1}"#).unwrap_err();
         assert!(e.to_string().contains("unknown field `rot`"), "{e}");
-        let e = serde_json::from_str::<Format>(r#"{"format": "imagenet", "root": "x"}"#).unwrap_err();
-        assert!(e.to_string().contains("unknown variant `imagenet`"), "{e}");
+        let e = serde_json::from_str::<Format>(r#"{"format": "imagenett", "root": "x"}"#).unwrap_err();
+        assert!(e.to_string().contains("unknown variant `imagenett`"), "{e}");
     }
 
     #[test]
@@ -212,11 +261,23 @@ mod tests {
     }
 
     #[test]
+    fn every_format_that_lies_on_disk_has_a_layout() {
+        let schema = serde_json::to_value(schemars::schema_for!(Format)).unwrap();
+        let variants = schema["oneOf"].as_array().unwrap();
+        let names = variants.iter().map(|v| v["properties"]["format"]["const"].as_str().unwrap());
+        let mut on_disk: Vec<&str> = names.filter(|n| !["phantom", "fractal"].contains(n)).collect();
+        let mut known: Vec<&str> = LAYOUTS.iter().map(|(name, _)| *name).collect();
+        on_disk.sort();
+        known.sort();
+        assert_eq!(known, on_disk);
+    }
+
+    #[test]
     fn the_schema_knows_every_format_and_its_fields() {
         let schema = serde_json::to_value(schemars::schema_for!(Format)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
         let names: Vec<&str> = variants.iter().map(|v| v["properties"]["format"]["const"].as_str().unwrap()).collect();
-        assert_eq!(names.len(), 14);
+        assert_eq!(names.len(), 18);
         assert!(names.contains(&"mimic_cxr") && names.contains(&"flowers102"), "{names:?}");
         for v in variants {
             assert_eq!(v["additionalProperties"], false, "{v}");

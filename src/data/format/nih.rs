@@ -1,7 +1,8 @@
 //! NIH ChestX-ray14 (Wang et al. 2017): `Data_Entry_2017*.csv`, `train_val_list.txt`, `test_list.txt`
 //! and images in `images/`, or in `images_001/images/` to `images_012/images/` as downloaded.
 //!
-//! A finding that is not listed is absent. Bounding boxes are not read.
+//! A finding that is not listed is absent. Where `BBox_List_2017.csv` is there, its boxes become the column
+//! `boxes` ([`super::nih_boxes`]).
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped,
+    layout::Clues,
+    nih_boxes,
     rows::{NewRow, Observation, Rows, in_views},
     table::{self, Table},
 };
@@ -63,6 +66,16 @@ const FINDINGS: [&str; 14] = [
     "Pneumothorax",
 ];
 
+const TABLES: [&str; 2] = ["Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"];
+const BOXES: &str = "BBox_List_2017.csv";
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    clues.table(&TABLES, &["Image Index", "Finding Labels", "Patient ID", "View Position"], 4.0);
+    clues.file(&["train_val_list.txt"], 1.0);
+    clues.file(&["test_list.txt"], 1.0);
+    clues.folder(&["images", "images_001/images"], 1.0);
+}
+
 /// The oldest person that is believed; the first release of the table has ages up to 414.
 const OLDEST: f32 = 120.0;
 
@@ -80,8 +93,7 @@ impl Read for Options {
     }
 
     fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
-        let names = ["Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"];
-        let mut table = Table::open(&table::find(&self.root, &names, self.obtain())?, b',', self.odd_rows)?;
+        let mut table = Table::open(&table::find(&self.root, &TABLES, self.obtain())?, b',', self.odd_rows)?;
         let [image, labels, patient, age, view] =
             table.columns(["Image Index", "Finding Labels", "Patient ID", "Patient Age", "View Position"])?;
         // Later releases renamed the column.
@@ -90,9 +102,13 @@ impl Read for Options {
             None => table.columns(["Patient Gender"])?[0],
         };
         let splits = self.splits()?;
+        let boxes = match table::find(&self.root, &[BOXES], "") {
+            Ok(path) => nih_boxes::read(&path, &FINDINGS, self.odd_rows, skipped)?,
+            Err(_) => HashMap::new(),
+        };
         let folders = self.folders();
         let file = table.file.clone();
-        let mut rows = Rows::multi(&self.name, FINDINGS);
+        let mut rows = Rows::multi(&self.name, FINDINGS).or_dicom();
         rows.table(&file);
         while let Some(row) = table.next(skipped)? {
             let view = row.owned(view);
@@ -126,6 +142,7 @@ impl Read for Options {
                 sex: row.text(sex).and_then(table::sex),
                 age: years.filter(|&y| y <= OLDEST),
                 healthy: Some(healthy),
+                boxes: boxes.get(image).cloned(),
                 ..Default::default()
             };
             rows.push(row.line, new, &findings);
@@ -198,6 +215,15 @@ mod tests {
         std::fs::write(root.join("test_list.txt"), "b.png\n").unwrap();
         std::fs::create_dir_all(root.join("images")).unwrap();
         std::fs::create_dir_all(root.join("images_002/images")).unwrap();
+        std::fs::write(
+            root.join("BBox_List_2017.csv"),
+            "Image Index,Finding Label,Bbox [x,y,w,h],,,\n\
+             a.png,Infiltrate,1.5,2,3,4,,,\n\
+             a.png,Edema,5,6,7,8\n\
+             a.png,Edema,5,six,7,8\n\
+             a.png,Gout,5,6,7,8\n",
+        )
+        .unwrap();
         for f in ["images/a.png", "images_002/images/b.png", "images/c.png"] {
             std::fs::write(root.join(f), "x").unwrap();
         }
@@ -211,10 +237,16 @@ mod tests {
         assert_eq!(d.label("Mass").unwrap().value(0), 0);
         assert_eq!((d.ages().unwrap().value(0), d.ages().unwrap().is_null(1)), (58.0, true));
         assert_eq!(d.text("split").unwrap().value(1), "test");
+        let boxes: Vec<Option<&str>> = d.text("boxes").unwrap().iter().collect();
+        let found: serde_json::Value = serde_json::from_str(boxes[0].unwrap()).unwrap();
+        assert_eq!((found[0]["finding"].as_str(), found[1]["y"].as_f64()), (Some("Infiltration"), Some(6.0)));
+        assert_eq!((found.as_array().unwrap().len(), boxes[1]), (2, None));
         let whats: Vec<&str> = skipped.reasons().iter().map(|r| r.what.as_str()).collect();
         assert_eq!(
             whats,
             [
+                "the box is not four numbers",
+                "the box is of none of the 14 findings",
                 "the age is beyond belief",
                 "a finding is not one of the 14",
                 "the image is in neither list",

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped,
+    layout::Clues,
     rows::{NewRow, Observation, Rows, in_views},
     table::{self, Table},
 };
@@ -150,6 +151,15 @@ const BLACKLIST: [&str; 30] = [
     "269300710246070740096540277379121868595_e7zsan.png",
 ];
 
+const TABLE: &str = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv";
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    clues.table(&[TABLE], &["ImageID", "ImageDir", "PatientID", "Projection", "Labels"], 4.0);
+    let images = clues.root().join("0").is_dir()
+        || super::folder::entries(clues.root()).is_ok_and(|e| e.iter().any(|(n, _)| super::folder::is_image(n)));
+    clues.either(1.0, "images, flat or in the folders 0 to 54", images);
+}
+
 const SEED: u32 = 42;
 const TRAIN: f64 = 0.9;
 
@@ -167,8 +177,7 @@ impl Read for Options {
     }
 
     fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
-        let names = ["PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"];
-        let mut table = Table::open(&table::find(&self.root, &names, self.obtain())?, b',', self.odd_rows)?;
+        let mut table = Table::open(&table::find(&self.root, &[TABLE], self.obtain())?, b',', self.odd_rows)?;
         let [image, folder, date, study, patient, birth, sex, view, labels] = table.columns([
             "ImageID",
             "ImageDir",
@@ -189,7 +198,7 @@ impl Read for Options {
         let words = Words::new();
         let mut known: HashMap<String, Vec<Observation>> = HashMap::new();
         let file = table.file.clone();
-        let mut rows = Rows::multi(&self.name, FINDINGS.iter().map(|(name, _)| *name));
+        let mut rows = Rows::multi(&self.name, FINDINGS.iter().map(|(name, _)| *name)).or_dicom();
         rows.table(&file);
         while let Some(row) = table.next(skipped)? {
             let view = row.text(view).map(|v| if v == "AP_horizontal" { "AP Supine" } else { v });

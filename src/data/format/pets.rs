@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped,
+    layout::Clues,
     rows::{NewRow, Rows},
     table,
 };
@@ -39,6 +40,12 @@ pub struct Options {
 
 fn name() -> String {
     "pets".into()
+}
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    clues.file(&["annotations/trainval.txt"], 2.0);
+    clues.file(&["annotations/test.txt"], 2.0);
+    clues.folder(&["images"], 1.0);
 }
 
 impl Read for Options {

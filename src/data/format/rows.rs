@@ -4,12 +4,12 @@
 //! It knows nothing of any format.
 
 use std::{
-    collections::HashSet,
-    path::{Component, Path},
+    collections::{HashMap, HashSet},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
-use arrow::array::{BooleanArray, UInt32Array};
+use arrow::array::{BooleanArray, StringArray, UInt32Array};
 use rayon::prelude::*;
 
 use super::skipped::{Missing, Skipped};
@@ -36,6 +36,8 @@ pub(super) struct NewRow {
     pub(super) age: Option<f32>,
     pub(super) healthy: Option<bool>,
     pub(super) class: Option<i32>,
+    /// Where findings were outlined, as JSON.
+    pub(super) boxes: Option<String>,
 }
 
 /// Rows of one dataset, column by column.
@@ -49,6 +51,8 @@ pub(super) struct Rows {
     findings: Vec<String>,
     /// Row-major: 1 present, 0 absent, -1 uncertain, i8::MIN unknown.
     labels: Vec<i8>,
+    /// Whether `x.dcm` stands in where `x.png` or `x.jpg` is not there.
+    dicom: bool,
 }
 
 /// A label on its way in.
@@ -81,7 +85,14 @@ impl Rows {
             classes,
             findings,
             labels: Vec::new(),
+            dicom: false,
         }
+    }
+
+    /// Takes the DICOM file `x.dcm` where `x.png` or `x.jpg` is not there, as X-ray sets may be laid out.
+    pub(super) fn or_dicom(mut self) -> Self {
+        self.dicom = true;
+        self
     }
 
     /// Registers the file that the next rows come from.
@@ -130,7 +141,7 @@ impl Rows {
 
     /// Checks paths, ids and files, and builds the dataset. `looks_like` tells where images belong.
     pub(super) fn finish(
-        self,
+        mut self,
         root: &Path,
         missing: Missing,
         skipped: &mut Skipped,
@@ -140,12 +151,26 @@ impl Rows {
         self.build(&keep)
     }
 
-    fn kept(&self, root: &Path, missing: Missing, skipped: &mut Skipped, looks_like: &str) -> Result<Vec<usize>> {
+    fn kept(&mut self, root: &Path, missing: Missing, skipped: &mut Skipped, looks_like: &str) -> Result<Vec<usize>> {
         let files: Vec<File> = match missing {
             Missing::Keep => vec![File::Present; self.row.len()],
             _ => {
-                let root = root.canonicalize().map_err(Error::io(root))?;
-                self.row.par_iter().map(|r| File::look(&root, &r.image)).collect()
+                let inside = Inside::of(root, self.row.iter().map(|r| r.image.as_str()))?;
+                let dicom = self.dicom;
+                self.row
+                    .par_iter_mut()
+                    .map(|r| match inside.look(&r.image) {
+                        File::Absent if dicom => {
+                            let other = Path::new(&r.image).with_extension("dcm").to_string_lossy().into_owned();
+                            let found = inside.look(&other);
+                            if found != File::Absent {
+                                r.image = other;
+                            }
+                            found
+                        }
+                        found => found,
+                    })
+                    .collect()
             }
         };
         let mut seen: HashSet<(&str, Option<u32>)> = HashSet::with_capacity(self.row.len());
@@ -202,6 +227,7 @@ impl Rows {
             .collect();
         let healthy: Option<BooleanArray> =
             any(&|r| r.healthy.is_some()).then(|| keep.iter().map(|&i| self.row[i].healthy).collect());
+        let boxes = texts(&|r| r.boxes.clone());
         let labels = (0..wide).map(|f| (self.findings[f].clone(), column(f))).collect();
         let columns = Columns {
             dataset: name.clone(),
@@ -225,6 +251,9 @@ impl Rows {
         }
         if let Some(healthy) = healthy {
             dataset = dataset.with_column("healthy", Arc::new(healthy))?;
+        }
+        if let Some(boxes) = boxes {
+            dataset = dataset.with_column("boxes", Arc::new(StringArray::from(boxes)))?;
         }
         for (name, column) in hedged {
             dataset = dataset.with_column(&name, Arc::new(column))?;
@@ -258,14 +287,40 @@ enum File {
     Outside,
 }
 
-impl File {
-    /// `root` is canonical. Links are followed as far as they stay inside it.
-    fn look(root: &Path, image: &str) -> File {
-        let path = root.join(image);
+/// A root with its folders of images, each followed once to where it really is.
+struct Inside {
+    root: PathBuf,
+    /// Folders as the rows name them, and whether they lie inside the root; absent ones are left out.
+    folders: HashMap<PathBuf, bool>,
+}
+
+impl Inside {
+    fn of<'a>(root: &Path, images: impl Iterator<Item = &'a str>) -> Result<Self> {
+        let root = root.canonicalize().map_err(Error::io(root))?;
+        let mut folders = HashMap::new();
+        for image in images {
+            let Some(folder) = Path::new(image).parent() else { continue };
+            if !folders.contains_key(folder)
+                && let Ok(real) = root.join(folder).canonicalize()
+            {
+                folders.insert(folder.to_path_buf(), real.starts_with(&root));
+            }
+        }
+        Ok(Inside { root, folders })
+    }
+
+    /// Links are followed as far as they stay inside the root, of folders as of files.
+    fn look(&self, image: &str) -> File {
+        match Path::new(image).parent().and_then(|f| self.folders.get(f)) {
+            None => return File::Absent,
+            Some(false) => return File::Outside,
+            Some(true) => {}
+        }
+        let path = self.root.join(image);
         match path.symlink_metadata() {
             Err(_) => File::Absent,
             Ok(m) if m.is_symlink() => match path.canonicalize() {
-                Ok(real) if real.starts_with(root) && real.is_file() => File::Present,
+                Ok(real) if real.starts_with(&self.root) && real.is_file() => File::Present,
                 Ok(_) => File::Outside,
                 Err(_) => File::Absent,
             },
@@ -273,6 +328,25 @@ impl File {
             Ok(_) => File::Absent,
         }
     }
+}
+
+/// The rows of a finished table whose images are there, by the same rules as [`Rows::finish`]; `table` is the file
+/// that is named in messages.
+pub(super) fn keep_present(
+    d: &Dataset,
+    root: &Path,
+    table: &Path,
+    missing: Missing,
+    skipped: &mut Skipped,
+) -> Result<Dataset> {
+    let mut rows = Rows::multi("", [] as [&str; 0]);
+    rows.table(table);
+    for (i, image) in d.images()?.iter().enumerate() {
+        let record = d.integers("record").and_then(|r| r.iter().nth(i).flatten());
+        rows.push(i as u64 + 1, NewRow { image: image.unwrap_or("").into(), record, ..Default::default() }, &[]);
+    }
+    let keep = rows.kept(root, missing, skipped, "image paths are relative to root")?;
+    d.take(&keep.into_iter().map(|i| i as u32).collect::<Vec<_>>())
 }
 
 /// Whether a relative path names something below its root.
@@ -304,8 +378,13 @@ mod tests {
         std::fs::write(root.join("a.png"), "x").unwrap();
         std::os::unix::fs::symlink(dir.path().join("secret.png"), root.join("link.png")).unwrap();
         std::os::unix::fs::symlink(root.join("a.png"), root.join("inner.png")).unwrap();
-        let images = ["a.png", "../secret.png", "/etc/passwd", "b.png", "a.png", "link.png", "inner.png"];
+        let images =
+            ["a.png", "../secret.png", "/etc/passwd", "b.png", "a.png", "link.png", "inner.png", "folder/c.png"];
         let mut skipped = Skipped::default();
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("c.png"), "x").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join("folder")).unwrap();
         let d = rows(&images).finish(&root, Missing::Skip, &mut skipped, "").unwrap();
         let kept: Vec<&str> = d.images().unwrap().iter().flatten().collect();
         assert_eq!(kept, ["a.png", "inner.png"]);
@@ -313,12 +392,24 @@ mod tests {
         assert_eq!(skipped.of("the path leaves the root"), 2);
         assert_eq!(skipped.of("the image file is missing"), 1);
         assert_eq!(skipped.of("the image was listed before"), 1);
-        assert_eq!(skipped.of("the image is a link that leaves the root"), 1);
+        assert_eq!(skipped.of("the image is a link that leaves the root"), 2);
         assert_eq!(skipped.reasons()[0].examples[0], "t.csv:3: ../secret.png");
         let e = rows(&["b.png"]).finish(&root, Missing::Error, &mut skipped, "").unwrap_err();
         assert_eq!(e.to_string(), "t.csv:2: the image file is missing: b.png");
         let e = rows(&["b.png"]).finish(&root, Missing::Skip, &mut skipped, "images lie in x").unwrap_err();
         assert_eq!(e.hint(), Some("images lie in x"));
+    }
+
+    #[test]
+    fn a_dicom_file_stands_in_where_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        for f in ["a.dcm", "b.png", "b.dcm"] {
+            std::fs::write(dir.path().join(f), "x").unwrap();
+        }
+        let read = |r: Rows| r.finish(dir.path(), Missing::Skip, &mut Skipped::default(), "").unwrap();
+        let names = |d: Dataset| d.images().unwrap().iter().flatten().map(String::from).collect::<Vec<_>>();
+        assert_eq!(names(read(rows(&["a.png", "b.png", "c.png"]).or_dicom())), ["a.dcm", "b.png"]);
+        assert_eq!(names(read(rows(&["a.png", "b.png", "c.png"]))), ["b.png"]);
     }
 
     #[test]

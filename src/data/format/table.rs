@@ -52,6 +52,11 @@ impl Row<'_> {
         self.record.get(column).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("").trim()
     }
 
+    /// All fields as written.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
+        (0..self.record.len()).map(|i| self.raw(i))
+    }
+
     /// The field, or `None` where it is blank.
     pub(super) fn text(&self, column: usize) -> Option<&str> {
         filled(self.raw(column))
@@ -99,7 +104,7 @@ impl Read for Bounded {
 }
 
 /// The bytes of a file, unpacked where its name ends with `.gz`.
-fn open(path: &Path) -> Result<Box<dyn Read>> {
+pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io(path))?);
     let gzip = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
     Ok(if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) })

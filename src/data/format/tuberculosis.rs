@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped,
+    layout::Clues,
     rows::{NewRow, Rows},
 };
 use crate::{
@@ -46,6 +47,29 @@ const FOLDERS: [&[&str]; 2] = [
 const SEED: u32 = 42;
 const TRAIN: f64 = 0.85;
 
+pub(super) fn looks_like(clues: &mut Clues) {
+    let mut sets = FOLDERS.iter().map(|set| set.iter().find(|f| clues.root().join(f).is_dir()));
+    let (shenzhen, montgomery) = (sets.next().flatten(), sets.next().flatten());
+    if shenzhen.is_some() || montgomery.is_some() {
+        clues.folder(FOLDERS[0], 2.0);
+        clues.folder(FOLDERS[1], 2.0);
+        return;
+    }
+    let labelled =
+        |name: &String| (name.starts_with("CHNCXR_") || name.starts_with("MCUCXR_")) && label_of(name).is_some();
+    let found = ["", "CXR_png"].iter().any(|f| images(&clues.root().join(f)).is_ok_and(|i| i.iter().any(labelled)));
+    clues.either(4.0, "ChinaSet_AllFiles/, Montgomery/, or images named CHNCXR_0001_0.png", found);
+}
+
+/// The label that a file's name ends with, before its four letters of ending.
+fn label_of(file: &str) -> Option<i32> {
+    match file.as_bytes()[..file.len() - 4].last() {
+        Some(b'0') => Some(0),
+        Some(b'1') => Some(1),
+        _ => None,
+    }
+}
+
 impl Read for Options {
     fn root(&self) -> &Path {
         &self.root
@@ -65,21 +89,17 @@ impl Read for Options {
         if folders.is_empty() {
             folders = [".", "CXR_png"].into_iter().filter(|f| self.root.join(f).is_dir()).collect();
         }
-        let mut rows = Rows::single(&self.name, vec!["normal".into(), "tuberculosis".into()]);
+        let mut rows = Rows::single(&self.name, vec!["normal".into(), "tuberculosis".into()]).or_dicom();
         for folder in folders {
             let path = self.root.join(folder);
-            let mut files = pngs(&path)?;
+            let mut files = images(&path)?;
             RandomState::new(SEED).shuffle(&mut files);
             let train = (files.len() as f64 * TRAIN) as usize;
             rows.table(&path);
             for (i, file) in files.into_iter().enumerate() {
-                let class = match file.as_bytes()[..file.len() - 4].last() {
-                    Some(b'0') => 0,
-                    Some(b'1') => 1,
-                    _ => {
-                        skipped.odd(self.odd_rows, "the file name does not end with 0 or 1", &path, 0, &file)?;
-                        continue;
-                    }
+                let Some(class) = label_of(&file) else {
+                    skipped.odd(self.odd_rows, "the file name does not end with 0 or 1", &path, 0, &file)?;
+                    continue;
                 };
                 let new = NewRow {
                     patient: Some(file[..file.len() - 4].into()),
@@ -95,12 +115,14 @@ impl Read for Options {
     }
 }
 
-/// Names of the PNG files of a folder, in the order of their bytes, as Python sorts them.
-fn pngs(folder: &Path) -> Result<Vec<String>> {
+/// Names of the PNG files of a folder, and of DICOM files that have no PNG beside them, in the order of their bytes,
+/// as Python sorts them.
+fn images(folder: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let name = entry.map_err(Error::io(folder))?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".png") && !name.starts_with('.') {
+        let dicom = name.ends_with(".dcm") && !folder.join(&name).with_extension("png").exists();
+        if (name.ends_with(".png") || dicom) && !name.starts_with('.') {
             files.push(name);
         }
     }

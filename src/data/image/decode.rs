@@ -1,6 +1,6 @@
 //! Encoded bytes to pixels. What a file is, is read from its content and never from its name.
 //!
-//! No DICOM, no animation (a GIF gives its first frame), no colour management. Nothing is repaired: an
+//! DICOM is read by [`super::dicom`]. No animation (a GIF gives its first frame), no colour management. Nothing is repaired: an
 //! image that ends early is an error, never a picture whose rest is grey or black.
 
 use std::io::Cursor;
@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-use super::{ImageSize, Pixels};
+use super::{ImageSize, Pixels, dicom};
 use crate::error::Error;
 
 /// How an RGB image becomes grey.
@@ -75,7 +75,7 @@ impl Default for DecodeRule {
 pub enum DecodeError {
     #[error("the file is empty")]
     Empty,
-    #[error("not a JPEG, PNG or GIF image: it looks like {0}")]
+    #[error("not a JPEG, PNG, GIF or DICOM image: it looks like {0}")]
     Unsupported(&'static str),
     #[error("declares {width} x {height} pixels, more than the {limit} allowed")]
     TooLarge { width: u64, height: u64, limit: u64 },
@@ -106,22 +106,20 @@ impl From<DecodeError> for Error {
 type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Decodes a JPEG (baseline or progressive), a PNG (1 to 16 bits; grey, RGB, palette, with or without
-/// alpha or interlacing) or the first frame of a GIF. Alpha is dropped, as Pillow's `convert` does.
+/// alpha or interlacing), or the first frame of a GIF or a DICOM file. Alpha is dropped, as Pillow's `convert` does.
 pub fn decode(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
     match bytes {
         [] => Err(DecodeError::Empty),
         [0xFF, 0xD8, 0xFF, ..] => jpeg(bytes, rule),
         [0x89, b'P', b'N', b'G', ..] => png(bytes, rule),
         [b'G', b'I', b'F', b'8', ..] => gif(bytes, rule),
+        _ if dicom::is_dicom(bytes) => dicom::decode(bytes, rule),
         _ => Err(DecodeError::Unsupported(guess(bytes))),
     }
 }
 
 /// A name for content that is not decoded, so that the message says what was found.
 fn guess(bytes: &[u8]) -> &'static str {
-    if bytes.get(128..132) == Some(b"DICM") {
-        return "a DICOM file";
-    }
     match bytes {
         [b'B', b'M', ..] => "a BMP image",
         [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => "a TIFF image",
@@ -134,7 +132,7 @@ fn guess(bytes: &[u8]) -> &'static str {
     }
 }
 
-fn check_size(width: u64, height: u64, format: &'static str, rule: &DecodeRule) -> Result<()> {
+pub(super) fn check_size(width: u64, height: u64, format: &'static str, rule: &DecodeRule) -> Result<()> {
     if width == 0 || height == 0 {
         return Err(DecodeError::Broken { format, message: format!("{width} x {height} pixels") });
     }
@@ -426,10 +424,7 @@ mod tests {
     fn content_counts_and_strangers_are_named() {
         assert_eq!(decode(b"", &rule(1)), Err(DecodeError::Empty));
         let name = |bytes: &[u8]| decode(bytes, &rule(1)).unwrap_err().to_string();
-        assert_eq!(name(b"<!DOCTYPE html>"), "not a JPEG, PNG or GIF image: it looks like a web page or XML");
-        assert_eq!(name(b"BM123"), "not a JPEG, PNG or GIF image: it looks like a BMP image");
-        let mut dicom = vec![0; 128];
-        dicom.extend(b"DICM");
-        assert_eq!(name(&dicom), "not a JPEG, PNG or GIF image: it looks like a DICOM file");
+        assert_eq!(name(b"<!DOCTYPE html>"), "not a JPEG, PNG, GIF or DICOM image: it looks like a web page or XML");
+        assert_eq!(name(b"BM123"), "not a JPEG, PNG, GIF or DICOM image: it looks like a BMP image");
     }
 }

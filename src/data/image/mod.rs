@@ -6,6 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `decode` | JPEG, PNG and GIF bytes to [`Pixels`], with typed errors |
+//! | `dicom` | DICOM bytes to [`Pixels`]: rescale, window, inversion |
 //! | `encode` | [`Pixels`] to PNG and JPEG, for the generated sets |
 //! | `resize` | centre-crop and antialiased bilinear resize |
 //! | `prepare` | decode + fit in one declared step |
@@ -13,6 +14,7 @@
 //! | `mapped` | reading them without copying; the one `unsafe` of the room |
 
 pub mod decode;
+mod dicom;
 pub mod encode;
 pub mod mapped;
 pub mod prepare;

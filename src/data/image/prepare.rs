@@ -80,7 +80,7 @@ mod tests {
         let path = dir.path().join("note.png");
         std::fs::write(&path, "hello").unwrap();
         let prepare = Prepare { px: 8, fit: Fit::Squash, decode: DecodeRule::default() };
-        assert!(prepare.file(&path).unwrap_err().to_string().contains("note.png: not a JPEG, PNG or GIF"));
+        assert!(prepare.file(&path).unwrap_err().to_string().contains("note.png: not a JPEG, PNG, GIF or DICOM"));
         assert!(prepare.file(&dir.path().join("absent.png")).unwrap_err().to_string().contains("absent.png"));
     }
 }

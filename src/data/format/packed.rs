@@ -1,0 +1,96 @@
+//! Files that hold many images: which kind one is, told by its content, and one image of it.
+//!
+//! | kind | known by | an image is |
+//! |---|---|---|
+//! | LMDB | its magic number | the entry in the order of the keys |
+//! | TFRecord | the checksum of its first length | the record |
+//! | Parquet | `PAR1` | the row |
+//! | CIFAR, pickled | the first byte of a pickle | the row of `data` |
+//! | CIFAR, binary | a length of whole records | the record |
+//!
+//! LMDB, TFRecord and Parquet files are read piece by piece; CIFAR's, of 30 to 180 MB, are held.
+
+use std::{io::Read as _, path::Path};
+
+use super::{
+    caffe_lmdb, cifar, cifar_python,
+    lmdb::{Lmdb, is_lmdb},
+    parquet_images::ParquetImages,
+    tfrecord::{TfRecord, is_tfrecord},
+};
+use crate::{
+    data::image::{Pixels, Prepare},
+    error::{Error, Result},
+};
+
+/// One image of a packed file.
+#[derive(Debug)]
+pub enum Record {
+    Pixels(Pixels),
+    /// A JPEG, PNG, … as it would lie in a file of its own.
+    Encoded(Vec<u8>),
+}
+
+impl Record {
+    /// Decoded and brought to size. `what` names the image in errors.
+    pub fn prepared(self, prepare: &Prepare, what: &Path) -> Result<Pixels> {
+        match self {
+            Record::Pixels(pixels) => prepare.fit(pixels),
+            Record::Encoded(bytes) => prepare.fit(prepare.decode(&bytes).map_err(|e| e.at(what))?),
+        }
+    }
+}
+
+/// An open packed file. Reading from it needs no lock, so threads share it.
+#[derive(Debug)]
+pub struct Packed(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Lmdb(Box<Lmdb>),
+    TfRecord(TfRecord),
+    Parquet(Box<ParquetImages>),
+    /// Records of this many label bytes and 3072 samples.
+    Cifar(Vec<u8>, usize),
+}
+
+impl Packed {
+    /// Opens a file that a reader gave records of.
+    ///
+    /// # Errors
+    /// A file of none of these kinds, or a damaged one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut head = Vec::new();
+        let file = std::fs::File::open(path).map_err(Error::io(path))?;
+        file.take(64).read_to_end(&mut head).map_err(Error::io(path))?;
+        Ok(Packed(if is_lmdb(&head) {
+            Kind::Lmdb(Box::new(Lmdb::open(path)?))
+        } else if is_tfrecord(&head) {
+            Kind::TfRecord(TfRecord::open(path)?)
+        } else if head.starts_with(b"PAR1") {
+            Kind::Parquet(Box::new(ParquetImages::open(path)?))
+        } else {
+            let bytes = std::fs::read(path).map_err(Error::io(path))?;
+            if head.starts_with(&[0x80]) {
+                Kind::Cifar(cifar_python::planes(path, &bytes)?, 0)
+            } else {
+                let labels = (1..=2).find(|labels| bytes.len().is_multiple_of(cifar::PIXELS + labels));
+                let labels = labels.ok_or_else(|| {
+                    let message = format!("{} bytes are no whole records of CIFAR-10 or CIFAR-100", bytes.len());
+                    Error::data(path, None, message)
+                })?;
+                Kind::Cifar(bytes, labels)
+            }
+        }))
+    }
+
+    /// The image of a record, counted from 0. `path` names the file in errors.
+    pub fn record(&self, path: &Path, record: u32) -> Result<Record> {
+        match &self.0 {
+            Kind::Lmdb(db) => caffe_lmdb::read_record(path, db, record),
+            Kind::TfRecord(file) => file.read_record(record),
+            Kind::Parquet(file) => file.read_record(record),
+            Kind::Cifar(bytes, labels) => cifar::read_record(path, bytes, record, *labels).map(Record::Pixels),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Parquet tables of images: this program's own dataset tables, and tables that hold the encoded images
+//! themselves, as Hugging Face writes them (`data/train-00000-of-00005.parquet`).
+//!
+//! | table | image | class |
+//! |---|---|---|
+//! | own | text column `image`, a path below the root, or `bytes` | `class` or `label:NAME`, as in [`crate::data::dataset`] |
+//! | other | binary column, or a struct with the field `bytes` | the column `label`: a number or a text |
+//!
+//! Names of numbered classes come from the file's Hugging Face metadata where it has them. Tables whose images lie
+//! in other files than below the root, and lists of labels, are not read.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use arrow::{
+    array::{Array, AsArray},
+    datatypes::{DataType, Int64Type, Schema},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Missing, OddRows, Read, Skipped,
+    layout::Clues,
+    parquet_images,
+    rows::{self, NewRow, Rows},
+    shards::{self, MOST_CLASSES},
+};
+use crate::{
+    data::dataset::Dataset,
+    error::{Error, Result},
+};
+
+/// Parquet tables of images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The folder that holds the tables, itself or in folders one level down. A file whose name has the word train,
+    /// val, validation or test is of that split.
+    pub root: PathBuf,
+    /// Name of the set in the column `dataset` (own tables keep theirs).
+    #[serde(default = "name")]
+    pub name: String,
+    /// The column of classes, in tables that are not this program's own.
+    #[serde(default = "label")]
+    pub label: String,
+    /// Rows without an image or a class, or whose class is out of range.
+    #[serde(default)]
+    pub odd_rows: OddRows,
+    /// Rows of own tables whose image file does not exist.
+    #[serde(default)]
+    pub missing: Missing,
+}
+
+fn name() -> String {
+    "parquet".into()
+}
+
+fn label() -> String {
+    "label".into()
+}
+
+fn files(root: &Path) -> Result<Vec<String>> {
+    shards::files(root, |name| name.ends_with(".parquet"))
+}
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    let files = files(clues.root()).unwrap_or_default();
+    if clues.either(2.0, "*.parquet", !files.is_empty()) {
+        let images = parquet_images::schema(&clues.root().join(&files[0]))
+            .is_ok_and(|s| is_own(&s) || parquet_images::image_column(&s).is_some());
+        clues.either(2.0, "a column of images in it", images);
+    }
+}
+
+/// Whether a table is one of this program's.
+fn is_own(schema: &Schema) -> bool {
+    schema.field_with_name("image").is_ok_and(|f| *f.data_type() == DataType::Utf8)
+        && schema.field_with_name("dataset").is_ok()
+}
+
+/// What stands for the class in a row.
+enum Class {
+    Number(i64),
+    Name(String),
+}
+
+impl Read for Options {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn obtain(&self) -> &'static str {
+        "root is the folder with the .parquet files; each holds the encoded images in a binary column and their class in the column label, or is a dataset table of this program"
+    }
+
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        let files = files(&self.root)?;
+        let Some(first) = files.first() else {
+            return Err(Error::data(&self.root, None, "no .parquet files").with_hint(self.obtain()));
+        };
+        let schema = parquet_images::schema(&self.root.join(first))?;
+        if is_own(&schema) {
+            return self.read_own(&files, skipped);
+        }
+        let mut found = Vec::new();
+        for file in &files {
+            let path = self.root.join(file);
+            let split = shards::split_of(file.rsplit('/').next().unwrap_or(file));
+            for (row, class) in self.classes(&path)?.into_iter().enumerate() {
+                match class {
+                    Some(class) => found.push((file.clone(), row as u32, split, class)),
+                    None => {
+                        let line = row as u64 + 1;
+                        skipped.odd(self.odd_rows, "the row has no image or no class", &path, line, "")?;
+                    }
+                }
+            }
+        }
+        let texts: BTreeSet<&str> =
+            found.iter().filter_map(|f| if let Class::Name(n) = &f.3 { Some(n.as_str()) } else { None }).collect();
+        let numbers = found.iter().filter_map(|f| if let Class::Number(n) = f.3 { Some(n) } else { None });
+        let most = numbers.filter(|n| (0..MOST_CLASSES).contains(n)).max().map_or(0, |n| n as usize + 1);
+        let classes = match texts.is_empty() {
+            true => hugging_face_names(&schema, &self.label).unwrap_or_else(|| shards::numbered(most)),
+            false => texts.iter().map(|t| t.to_string()).collect(),
+        };
+        let place: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+        let mut rows = Rows::single(&self.name, classes.clone());
+        for (image, record, split, class) in &found {
+            let path = self.root.join(image);
+            let line = u64::from(*record) + 1;
+            let (class, told) = match class {
+                Class::Number(n) => (usize::try_from(*n).ok().filter(|&n| n < classes.len()), n.to_string()),
+                Class::Name(n) => (place.get(n.as_str()).copied(), n.clone()),
+            };
+            let Some(class) = class else {
+                skipped.odd(self.odd_rows, "the label is out of range", &path, line, &told)?;
+                continue;
+            };
+            rows.table(&path);
+            let new = NewRow {
+                image: image.clone(),
+                record: Some(*record),
+                split: *split,
+                class: Some(class as i32),
+                ..Default::default()
+            };
+            rows.push(line, new, &[]);
+        }
+        rows.finish(&self.root, Missing::Skip, skipped, self.obtain())
+    }
+}
+
+impl Options {
+    /// Every row's class; none where the image or the class is null.
+    fn classes(&self, path: &Path) -> Result<Vec<Option<Class>>> {
+        let mut found = Vec::new();
+        for batch in parquet_images::columns(path, &self.label)? {
+            let batch = batch?;
+            let label = batch.column(1);
+            let text = label.as_string_opt::<i32>();
+            let number = match text {
+                Some(_) => None,
+                None => Some(arrow::compute::cast(label, &DataType::Int64)?),
+            };
+            let number = number.as_ref().map(|n| n.as_primitive::<Int64Type>());
+            for row in 0..batch.num_rows() {
+                let there = batch.column(0).is_valid(row) && label.is_valid(row);
+                found.push(match (there, text, number) {
+                    (true, Some(t), _) => Some(Class::Name(t.value(row).into())),
+                    (true, _, Some(n)) if n.is_valid(row) => Some(Class::Number(n.value(row))),
+                    _ => None,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// This program's own tables: rows as they are, without places in shards that lie elsewhere.
+    fn read_own(&self, files: &[String], skipped: &mut Skipped) -> Result<Dataset> {
+        let parts = files.iter().map(|f| Dataset::read_parquet(&self.root.join(f), true));
+        let all = Dataset::concat(&parts.collect::<Result<Vec<_>>>()?)?;
+        let all = all.without(|column| matches!(column, "shard" | "slot" | "digest"))?;
+        if all.binary("bytes").is_some() {
+            return Err(Error::data(&self.root, None, "the images of this dataset table are inside it")
+                .with_hint("use the dataset node that made it; only tables of image paths are read here"));
+        }
+        let path = self.root.join(&files[0]);
+        rows::keep_present(&all, &self.root, &path, self.missing, skipped)
+    }
+}
+
+/// `info.features.LABEL.names` of the metadata that Hugging Face writes.
+fn hugging_face_names(schema: &Schema, label: &str) -> Option<Vec<String>> {
+    let json: serde_json::Value = serde_json::from_str(schema.metadata().get("huggingface")?).ok()?;
+    serde_json::from_value(json["info"]["features"][label]["names"].clone()).ok()
+}

@@ -43,7 +43,8 @@ pub struct Body {
     pub template: Template,
 }
 
-const TOP: [&str; 4] = ["pipeline", "description", "params", "nodes"];
+/// What a file may say at its top.
+pub const TOP: [&str; 5] = ["pipeline", "description", "include", "params", "nodes"];
 
 /// Reads the tree of a file; what is wrong goes to `findings`.
 pub fn declare(
@@ -63,7 +64,7 @@ pub fn declare(
         let hint = did_you_mean(&e.key, "fields", TOP);
         findings.push(e.key_at, e.key.clone(), format!("unknown field {}", e.key), hint);
     }
-    let start = Mark { line: 1, column: 1, width: 1 };
+    let start = Mark { file: 0, line: 1, column: 1, width: 1 };
     let name = match entry("pipeline") {
         Some(e) => e.value.text().filter(|t| !t.is_empty()).map(String::from).unwrap_or_else(|| {
             findings.push(e.value.at, "pipeline", "pipeline: expected a name", None);
@@ -163,8 +164,18 @@ fn node(entry: &Entry, registry: Registry, parameters: &Parameters, findings: &m
             if body.is_null() {
                 body.value = Yaml::Map(Vec::new());
             }
-            if body.entries().is_some() {
-                let template = Template::compile(&body, who, findings);
+            let template = Template::compile(&body, who, findings);
+            // A parameter or an axis may hold the whole map.
+            let borrowed = match &template {
+                Template::Whole(expression, _) if expression.is_indexed() => true,
+                Template::Whole(expression, _) => match parameters.lookup(expression) {
+                    Some(Ok(value)) => value.is_object(),
+                    // What is wrong with a parameter is said where values are filled.
+                    Some(Err(_)) | None => true,
+                },
+                _ => false,
+            };
+            if borrowed || body.entries().is_some() {
                 out.body = Some(Body { kind: *kind, kind_at: e.key_at, node: body, template });
             } else {
                 let message = format!("{who}{}: expected a map of parameters", e.key);

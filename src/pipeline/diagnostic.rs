@@ -10,9 +10,11 @@ use std::{
 
 use serde::Serialize;
 
-/// A place in the file: line and column from 1, width in characters. Line 0 is the file as a whole.
+/// A place in a file: line and column from 1, width in characters. Line 0 is the file as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
+    /// 0 is the pipeline itself; files that it includes follow in the order they are read.
+    pub file: u16,
     pub line: u32,
     pub column: u32,
     pub width: u32,
@@ -21,6 +23,8 @@ pub struct Mark {
 /// One thing that is wrong, where, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
+    /// The pipeline, or a file that it includes.
+    pub file: PathBuf,
     /// From 1; 0 where the problem is the file as a whole or the command line.
     pub line: u32,
     /// From 1, in characters.
@@ -58,7 +62,7 @@ impl fmt::Display for Diagnostics {
             if i > 0 {
                 writeln!(f)?;
             }
-            item.write(&self.file, f)?;
+            item.write(f)?;
         }
         if self.more > 0 {
             write!(f, "\n{}: {} more problems are not shown", self.file.display(), self.more)?;
@@ -68,8 +72,8 @@ impl fmt::Display for Diagnostics {
 }
 
 impl Diagnostic {
-    fn write(&self, file: &Path, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}:", file.display())?;
+    fn write(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
         if self.line > 0 {
             write!(f, "{}:{}:", self.line, self.column)?;
         }
@@ -96,32 +100,53 @@ impl Diagnostic {
     }
 }
 
-/// Gathers problems while a file is read. The same problem at the same place is kept once.
-pub struct Findings<'a> {
-    file: &'a Path,
-    lines: Vec<&'a str>,
-    seen: HashSet<(u32, u32, String)>,
-    items: Vec<Diagnostic>,
+/// Gathers problems while files are read. The same problem at the same place is kept once.
+pub struct Findings {
+    files: Vec<Source>,
+    seen: HashSet<(u16, u32, u32, String)>,
+    items: Vec<(Mark, Diagnostic)>,
 }
 
-impl<'a> Findings<'a> {
-    pub fn new(file: &'a Path, text: &'a str) -> Self {
-        Findings { file, lines: text.lines().collect(), seen: HashSet::new(), items: Vec::new() }
+/// A file that was read, for the lines that messages show.
+struct Source {
+    path: PathBuf,
+    lines: Vec<String>,
+}
+
+impl Findings {
+    pub fn new(file: &Path, text: &str) -> Self {
+        let mut out = Findings { files: Vec::new(), seen: HashSet::new(), items: Vec::new() };
+        out.enter(file, text);
+        out
+    }
+
+    /// Takes up another file; its number, which the marks in it carry.
+    pub fn enter(&mut self, file: &Path, text: &str) -> u16 {
+        self.files.push(Source { path: file.to_path_buf(), lines: text.lines().map(String::from).collect() });
+        (self.files.len() - 1) as u16
     }
 
     pub fn push(&mut self, at: Mark, path: impl Into<String>, message: impl Into<String>, hint: Option<String>) {
         let message = message.into();
-        if !self.seen.insert((at.line, at.column, message.clone())) {
+        if !self.seen.insert((at.file, at.line, at.column, message.clone())) {
             return;
         }
-        let source = self.line(at.line).to_string();
-        let Mark { line, column, width } = at;
+        let source = self.line(at).to_string();
+        let file = self.file(at).to_path_buf();
+        let Mark { line, column, width, .. } = at;
         let column = if line > 0 { column.max(1) } else { column };
-        self.items.push(Diagnostic { line, column, width, path: path.into(), message, hint, source });
+        self.items.push((at, Diagnostic { file, line, column, width, path: path.into(), message, hint, source }));
     }
 
-    pub fn line(&self, line: u32) -> &'a str {
-        (line as usize).checked_sub(1).and_then(|i| self.lines.get(i)).copied().unwrap_or("")
+    /// The text of a line; empty where there is none.
+    pub fn line(&self, at: Mark) -> &str {
+        let lines = self.files.get(at.file as usize).map_or(&[] as &[_], |f| f.lines.as_slice());
+        (at.line as usize).checked_sub(1).and_then(|i| lines.get(i)).map_or("", String::as_str)
+    }
+
+    /// The file of a mark.
+    pub fn file(&self, at: Mark) -> &Path {
+        self.files.get(at.file as usize).map_or(Path::new(""), |f| &f.path)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -132,15 +157,16 @@ impl<'a> Findings<'a> {
         self.items.len()
     }
 
-    /// All problems in the order of the file, or nothing.
+    /// All problems in the order of the files, or nothing.
     pub fn finish(mut self) -> Option<Diagnostics> {
         if self.items.is_empty() {
             return None;
         }
-        self.items.sort_by_key(|d| (d.line, d.column));
+        self.items.sort_by_key(|(at, _)| (at.file, at.line, at.column));
         let more = self.items.len().saturating_sub(SHOWN);
         self.items.truncate(SHOWN);
-        Some(Diagnostics { file: self.file.to_path_buf(), items: self.items, more })
+        let file = self.file(Mark::default()).to_path_buf();
+        Some(Diagnostics { file, items: self.items.into_iter().map(|(_, d)| d).collect(), more })
     }
 }
 
@@ -162,7 +188,7 @@ mod tests {
     use super::*;
 
     fn at(line: u32, column: u32, width: u32) -> Mark {
-        Mark { line, column, width }
+        Mark { file: 0, line, column, width }
     }
 
     #[test]

@@ -65,7 +65,7 @@ struct Filled {
     spoiled: Vec<&'static str>,
 }
 
-struct Expansion<'d, 'f, 's> {
+struct Expansion<'d, 'f> {
     declaration: &'d Declaration,
     max_cells: usize,
     schemas: HashMap<&'static str, Value>,
@@ -74,10 +74,10 @@ struct Expansion<'d, 'f, 's> {
     planned: usize,
     ids: HashMap<String, usize>,
     states: Vec<State>,
-    findings: &'f mut Findings<'s>,
+    findings: &'f mut Findings,
 }
 
-impl Expansion<'_, '_, '_> {
+impl Expansion<'_, '_> {
     /// Brings a node and all that it needs to an end.
     fn finish(&mut self, node: usize) {
         let declaration = self.declaration;

@@ -151,20 +151,29 @@ impl Matrix {
 
     /// Whether a row has all that an item of `exclude` asks for.
     fn matches(&self, item: &Assignment, row: &Row, cells: &[CellSpec]) -> bool {
-        item.values.iter().all(|(name, _, wanted)| {
-            let chosen = self.axes.iter().position(|a| a.name == *name).map(|i| &row.choices[i]);
-            match chosen {
-                Some(Choice::Value(value)) if same(value, wanted) => return true,
-                Some(Choice::Cell(i)) => {
-                    let meant = wanted.as_str().and_then(|w| Reference::parse(w).ok());
-                    if meant.is_some_and(|r| r.node == cells[*i].node && r.selects(&cells[*i].axes)) {
-                        return true;
-                    }
-                }
-                _ => {}
+        item.values.iter().all(|(name, _, wanted)| match wanted {
+            // A list excludes each of its values; an axis whose own values are lists is excluded by one of them.
+            Value::Array(any) => {
+                self.has(name, wanted, row, cells) || any.iter().any(|w| self.has(name, w, row, cells))
             }
-            row.columns.iter().any(|(n, v)| n == name && same(v, wanted))
+            one => self.has(name, one, row, cells),
         })
+    }
+
+    /// Whether an axis or a column of a row is the value that an item of `exclude` names.
+    fn has(&self, name: &str, wanted: &Value, row: &Row, cells: &[CellSpec]) -> bool {
+        let chosen = self.axes.iter().position(|a| a.name == name).map(|i| &row.choices[i]);
+        match chosen {
+            Some(Choice::Value(value)) if same(value, wanted) => return true,
+            Some(Choice::Cell(i)) => {
+                let meant = wanted.as_str().and_then(|w| Reference::parse(w).ok());
+                if meant.is_some_and(|r| r.node == cells[*i].node && r.selects(&cells[*i].axes)) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+        row.columns.iter().any(|(n, v)| n == name && same(v, wanted))
     }
 
     /// The choices of an item of `include`, which names every axis.

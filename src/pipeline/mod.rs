@@ -12,6 +12,7 @@ mod declaration;
 mod diagnostic;
 mod expand;
 mod expectation;
+mod include;
 mod matrix;
 mod parameters;
 mod reference;
@@ -127,7 +128,7 @@ pub fn load_with(registry: Registry, path: &Path, options: &LoadOptions) -> Resu
     }
 }
 
-/// As [`load_with`], from bytes; `path` is only for messages.
+/// As [`load_with`], from bytes; `path` is for messages and for what the file includes.
 pub fn parse_with(
     registry: Registry,
     path: &Path,
@@ -144,6 +145,7 @@ pub fn parse_with(
     };
     let mut findings = Findings::new(path, text);
     let Some(root) = yaml::parse(text, &options.yaml, &mut findings) else { return Err(stopped(findings)) };
+    let root = include::gather(root, path, &options.yaml, &mut findings);
     let declaration = declaration::declare(&root, registry, &options.params, options.env, &mut findings);
     let cells = expand::expand(&declaration, options.max_cells, &mut findings);
     match findings.finish() {

@@ -1,13 +1,13 @@
 //! The `params:` of a pipeline, what `-p name=value` makes of them, and the environment.
 //!
-//! A parameter may use those declared above it. The environment is asked through a function, so that
+//! A parameter may use those declared above it, and be chosen by one: `{ by: scale, paper: 20000, mini: 20 }`. The environment is asked through a function, so that
 //! nothing else here depends on it.
 
 use serde_json::Value;
 
 use super::{
     diagnostic::{Findings, Mark, did_you_mean},
-    template::{Expression, Scope, Template, Wrong},
+    template::{Expression, Scope, Template, Wrong, format, is_unknown, unknown},
     yaml::{Node, Yaml, YamlLimits, parse},
 };
 
@@ -50,10 +50,48 @@ impl Parameters {
         for entry in entries {
             out.later.remove(0);
             let who = format!("params.{}: ", entry.key);
-            let value = Template::compile(&entry.value, &who, findings).fill(&out, &who, findings);
+            let value = match out.chosen(&entry.value, &who, findings) {
+                Some(node) => Template::compile(node, &who, findings).fill(&out, &who, findings),
+                None => unknown(),
+            };
             out.values.push((entry.key.clone(), value));
         }
         out
+    }
+
+    /// The value that a parameter declares: what is written there, or, where that is a map with `by: NAME`,
+    /// the entry that the parameter NAME, declared above, names.
+    fn chosen<'n>(&self, node: &'n Node, who: &str, findings: &mut Findings) -> Option<&'n Node> {
+        let Some(by) = node.get("by") else { return Some(node) };
+        let mut wrong = |at: Mark, message: String, hint: Option<String>| {
+            findings.push(at, "params", format!("{who}{message}"), hint);
+            None
+        };
+        let Some(name) = by.value.text() else {
+            return wrong(by.value.at, "by: expected the name of a parameter".into(), None);
+        };
+        let path = name.split('.').map(String::from).collect();
+        let expression = Expression { root: "params".into(), path, default: None };
+        let value = match self.parameter(&expression) {
+            Ok(value) if is_unknown(&value) => return None,
+            Ok(value) => value,
+            Err(w) => {
+                let message = format!("by: {}", w.message.replace(&format!(" in {}", expression.text()), ""));
+                return wrong(by.value.at, message, w.hint);
+            }
+        };
+        let choice = format(&value).unwrap_or_default();
+        match node.get(&choice).filter(|_| choice != "by") {
+            Some(entry) => Some(&entry.value),
+            None => {
+                let known = node.entries().unwrap_or_default().iter().map(|e| e.key.as_str()).filter(|k| *k != "by");
+                wrong(
+                    by.value.at,
+                    format!("there is nothing for {name} {choice}"),
+                    did_you_mean(&choice, "choices", known),
+                )
+            }
+        }
     }
 
     /// The value of a `params` or `env` expression; `None` where it is neither.

@@ -16,7 +16,10 @@ pub fn schema(registry: Registry) -> Value {
     node.insert("matrix".into(), json!({"$ref": "#/$defs/matrix"}));
     for kind in registry {
         let name = kind.name();
-        node.insert(name.into(), json!({"$ref": format!("#/$defs/kind.{name}")}));
+        node.insert(
+            name.into(),
+            json!({"anyOf": [{"$ref": format!("#/$defs/kind.{name}")}, {"$ref": "#/$defs/hole"}]}),
+        );
         let parameters = parameters(*kind, &mut definitions);
         definitions.insert(format!("kind.{name}"), parameters);
     }
@@ -34,14 +37,20 @@ pub fn schema(registry: Registry) -> Value {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "scaleshot pipeline",
         "type": "object",
-        "required": ["pipeline", "nodes"],
+        "required": ["pipeline"],
+        "anyOf": [{"required": ["nodes"]}, {"required": ["include"]}],
         "additionalProperties": false,
         "properties": {
             "pipeline": {"type": "string", "minLength": 1, "description": "The pipeline's name."},
             "description": {"type": "string"},
+            "include": {
+                "description": "Pipeline files whose parameters and nodes belong to this one, relative to it.",
+                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+            },
             "params": {
                 "type": "object",
-                "description": "Values that nodes use as ${params.name}; -p name=value replaces them."
+                "description": "Values that nodes use as ${params.name}; -p name=value replaces them. \
+                    { by: NAME, VALUE: …, VALUE: … } is chosen by the value of the parameter NAME."
             },
             "nodes": {
                 "type": "object",

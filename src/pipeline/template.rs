@@ -5,6 +5,7 @@
 //! | `${axis}` | the value of a matrix axis, or of an axis that came along with `cells:` |
 //! | `${axis.key}` | a key of an axis whose values are maps; an axis of the cell that a `cells:` axis holds |
 //! | `${params.name.key}` | a parameter of the pipeline |
+//! | `${params.name[axis].key}` | the entry of a parameter that the value of an axis names |
 //! | `${env.NAME}`, `${env.NAME:-text}` | an environment variable, which must be set or have a default |
 //! | `$${` | the two characters `${` |
 //!
@@ -22,6 +23,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expression {
     pub root: String,
+    /// Keys and positions; `[axis]` is the key that the axis names.
     pub path: Vec<String>,
     pub default: Option<String>,
 }
@@ -32,11 +34,15 @@ impl Expression {
             Some((name, default)) => (name, Some(default.to_string())),
             None => (text, None),
         };
-        let mut steps = name.trim().split('.').map(String::from);
+        let mut steps = steps(name.trim()).into_iter();
         let root = steps.next().unwrap_or_default();
         let path: Vec<String> = steps.collect();
-        let word = |s: &String| !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-        if !word(&root) || !path.iter().all(word) {
+        let word = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let step = |s: &String| match indexed(s) {
+            Some(inner) => inner.split('.').all(word),
+            None => word(s),
+        };
+        if !word(&root) || !path.iter().all(step) {
             return Err(format!("${{{text}}} is not a name"));
         }
         if default.is_some() && root != "env" {
@@ -47,10 +53,78 @@ impl Expression {
 
     /// As it was written.
     pub fn text(&self) -> String {
-        let path: String = self.path.iter().map(|p| format!(".{p}")).collect();
+        let dotted = |p: &String| if indexed(p).is_some() { p.clone() } else { format!(".{p}") };
+        let path: String = self.path.iter().map(dotted).collect();
         let default = self.default.as_ref().map(|d| format!(":-{d}")).unwrap_or_default();
         format!("${{{}{path}{default}}}", self.root)
     }
+}
+
+impl Expression {
+    /// Whether a key is named by an axis.
+    pub fn is_indexed(&self) -> bool {
+        self.path.iter().any(|p| indexed(p).is_some())
+    }
+
+    /// Its value, with the keys that axes name looked up first.
+    fn get(&self, scope: &dyn Scope) -> Result<Option<Value>, Wrong> {
+        if !self.is_indexed() {
+            return scope.get(self);
+        }
+        let mut plain = self.clone();
+        for step in &mut plain.path {
+            let Some(inner) = indexed(step) else { continue };
+            let mut names = inner.split('.').map(String::from);
+            let root = names.next().unwrap_or_default();
+            let key = Expression { root, path: names.collect(), default: None };
+            match scope.get(&key)? {
+                Some(value) if is_unknown(&value) => return Ok(None),
+                Some(value) => match format(&value) {
+                    Some(text) => *step = text,
+                    None => {
+                        let message = format!("{}: {} is no key", self.text(), key.text());
+                        return Err(Wrong { message, hint: Some("a key is text or a number".into()) });
+                    }
+                },
+                None => return Ok(None),
+            }
+        }
+        scope.get(&plain)
+    }
+}
+
+/// `axis` of the step `[axis]`.
+fn indexed(step: &str) -> Option<&str> {
+    step.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// Splits `a.b[c.d].e` into `a`, `b`, `[c.d]` and `e`.
+fn steps(name: &str) -> Vec<String> {
+    let mut out = vec![String::new()];
+    let mut inside = false;
+    let mut closed = false;
+    for c in name.chars() {
+        match c {
+            '.' if !inside => {
+                out.push(String::new());
+                closed = false;
+                continue;
+            }
+            '[' if !inside => {
+                inside = true;
+                out.push(String::new());
+            }
+            ']' if inside => inside = false,
+            // Something after `]` that is no dot makes a step of its own, which is no name.
+            _ if closed => out.push("]".into()),
+            _ => {}
+        }
+        closed = c == ']';
+        if let Some(last) = out.last_mut() {
+            last.push(c);
+        }
+    }
+    out
 }
 
 /// A piece of a text with `${…}` in it.
@@ -158,7 +232,7 @@ impl Template {
         };
         match self {
             Template::Fixed(value) => value.clone(),
-            Template::Whole(expression, at) => match scope.get(expression) {
+            Template::Whole(expression, at) => match expression.get(scope) {
                 Ok(Some(value)) => value,
                 Ok(None) => unknown(),
                 Err(w) => wrong(*at, w),
@@ -168,7 +242,7 @@ impl Template {
                 for piece in pieces {
                     match piece {
                         Piece::Text(text) => out.push_str(text),
-                        Piece::Hole(expression) => match scope.get(expression) {
+                        Piece::Hole(expression) => match expression.get(scope) {
                             Ok(Some(value)) if is_unknown(&value) => return value,
                             Ok(Some(value)) => match format(&value) {
                                 Some(text) => out.push_str(&text),
@@ -242,6 +316,8 @@ mod tests {
             match (e.root.as_str(), e.path.as_slice()) {
                 ("shots", []) => Ok(Some(json!(5))),
                 ("list", []) => Ok(Some(json!([1, "two"]))),
+                ("params", [name, key]) if name == "recipe" => Ok(Some(json!({"of": key}))),
+                ("params", [name, key, deep]) if name == "recipe" => Ok(Some(json!(format!("{key}-{deep}")))),
                 ("later", _) => Ok(None),
                 ("env", [_]) => Ok(e.default.clone().map(Value::from)),
                 _ => Err(Wrong { message: format!("{} is nothing", e.text()), hint: None }),
@@ -264,6 +340,25 @@ mod tests {
         assert_eq!(value, json!({"a": 5, "b": "x-5.y5", "c": [[1, "two"]], "d": "${x}", "e": "/data/z"}));
         assert_eq!(wrong, None);
         assert!(is_unknown(&fill("'a ${later}'").0));
+    }
+
+    #[test]
+    fn an_axis_names_the_key_of_a_parameter() {
+        let (value, wrong) =
+            fill("{ a: '${params.recipe[shots]}', b: 'x${params.recipe[shots].lr}', c: '${params.recipe[later]}' }");
+        assert_eq!(wrong, None);
+        assert_eq!((&value["a"], &value["b"]), (&json!({"of": "5"}), &json!("x5-lr")));
+        assert!(is_unknown(&value["c"]));
+        let (_, wrong) =
+            fill("a: '${params.recipe[list]}'\nb: '${params.recipe[shots}'\nc: '${params.recipe[shots]x}'\n");
+        let wrong = wrong.unwrap();
+        for part in [
+            "${params.recipe[list]}: ${list} is no key",
+            "${params.recipe[shots} is not a name",
+            "${params.recipe[shots]x} is not a name",
+        ] {
+            assert!(wrong.contains(part), "{part} is not in {wrong}");
+        }
     }
 
     #[test]

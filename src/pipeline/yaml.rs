@@ -185,13 +185,18 @@ pub fn decode<'a>(bytes: &'a [u8], limits: &YamlLimits) -> Result<&'a str, Strin
 
 /// Parses one document. `None` where the text cannot be read on; what is wrong is in `findings`.
 pub fn parse(text: &str, limits: &YamlLimits, findings: &mut Findings) -> Option<Node> {
+    parse_file(0, text, limits, findings)
+}
+
+/// As [`parse`], for the file that `findings` knows by this number.
+pub fn parse_file(file: u16, text: &str, limits: &YamlLimits, findings: &mut Findings) -> Option<Node> {
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         limits,
         findings,
         anchors: HashMap::new(),
         values: 0,
-        last: Mark { line: 1, column: 1, width: 1 },
+        last: Mark { file, line: 1, column: 1, width: 1 },
     };
     builder.document()
 }
@@ -202,21 +207,21 @@ struct Anchored {
     depth: usize,
 }
 
-struct Builder<'a, 'f, 's> {
+struct Builder<'a, 'f> {
     parser: Parser<'a, StrInput<'a>>,
     limits: &'a YamlLimits,
-    findings: &'f mut Findings<'s>,
+    findings: &'f mut Findings,
     anchors: HashMap<usize, Anchored>,
     values: usize,
     last: Mark,
 }
 
-fn mark(span: &Span) -> Mark {
+fn mark(file: u16, span: &Span) -> Mark {
     let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
-    Mark { line: span.start.line() as u32, column: span.start.col() as u32 + 1, width: width.max(1) as u32 }
+    Mark { file, line: span.start.line() as u32, column: span.start.col() as u32 + 1, width: width.max(1) as u32 }
 }
 
-impl<'a> Builder<'a, '_, '_> {
+impl<'a> Builder<'a, '_> {
     fn fail<T>(&mut self, at: Mark, message: impl Into<String>, hint: Option<&str>) -> Option<T> {
         self.findings.push(at, "", message, hint.map(String::from));
         None
@@ -225,16 +230,17 @@ impl<'a> Builder<'a, '_, '_> {
     fn event(&mut self) -> Option<(Event<'a>, Mark)> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => {
-                self.last = mark(&span);
+                self.last = mark(self.last.file, &span);
                 Some((event, self.last))
             }
             Some(Err(e)) => {
                 let m = e.marker();
-                let at = Mark { line: m.line().max(1) as u32, column: m.col() as u32 + 1, width: 1 };
-                let line = self.findings.line(at.line);
+                let file = self.last.file;
+                let at = Mark { file, line: m.line().max(1) as u32, column: m.col() as u32 + 1, width: 1 };
+                let line = self.findings.line(at);
                 let indent = &line[..line.len() - line.trim_start().len()];
                 if let Some(tab) = indent.find('\t') {
-                    let at = Mark { line: at.line, column: tab as u32 + 1, width: 1 };
+                    let at = Mark { column: tab as u32 + 1, ..at };
                     return self.fail(at, "a tab stands in the indentation", Some("YAML indents with spaces alone"));
                 }
                 self.fail(at, format!("not YAML: {}", e.info()), None)
@@ -256,7 +262,9 @@ impl<'a> Builder<'a, '_, '_> {
                     let (event, at) = self.event()?;
                     root = Some(self.node(event, at, 0)?.0);
                 }
-                Event::StreamEnd => return Some(root.unwrap_or(Node::null(Mark { line: 1, column: 1, width: 1 }))),
+                Event::StreamEnd => {
+                    return Some(root.unwrap_or(Node::null(Mark { line: 1, column: 1, width: 1, ..at })));
+                }
                 _ => return self.fail(at, "not YAML: unexpected content", None),
             }
         }

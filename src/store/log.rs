@@ -67,11 +67,11 @@ impl Store {
     /// The text of a cell's log, if it has one.
     pub fn read_log(&self, key: &Digest) -> Result<Option<String>> {
         let name = log_name(key);
-        // The store's is that of the machine which ran the cell last; an attempt of this one may be under way.
-        let bytes = match self.objects.get(&name)? {
-            None => std::fs::read(self.home.join(&name)).ok(),
-            bytes => bytes,
-        };
+        let stored = self.objects.get(&name)?;
+        // The store's is that of the machine which ran the cell last; an attempt of this one may be under way, and
+        // then its own is longer.
+        let own = if self.objects.folder().is_some() { None } else { std::fs::read(self.home.join(&name)).ok() };
+        let bytes = stored.into_iter().chain(own).max_by_key(Vec::len);
         Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
     }
 }

@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// The newest record of a cell, or the one whose key begins so.
-fn find(store: &Store, word: &str) -> Result<Record, Failure> {
+pub(super) fn find(store: &Store, word: &str) -> Result<Record, Failure> {
     if word.len() >= 4 && word.chars().all(|c| c.is_ascii_hexdigit()) {
         let keys: Vec<_> = store.records()?.into_iter().filter(|k| k.hex().starts_with(&word.to_lowercase())).collect();
         match keys.as_slice() {

@@ -28,7 +28,7 @@ mod operating;
 mod print;
 
 use super::{frame::Frame, html::escape};
-pub(crate) use axis::Scale;
+pub(crate) use axis::{Scale, short};
 pub(crate) use mark::{Look, fit, marker, number, text_width, whisker};
 
 pub use bars::bars;

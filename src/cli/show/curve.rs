@@ -29,7 +29,8 @@ fn draw(points: &[(f64, f64)], name: &str, unicode: bool) -> String {
     let mut dots = vec![false; width * height];
     // Lines between points, so that a curve of few points is one.
     for pair in points.windows(2) {
-        let place = |p: &(f64, f64)| (at(p.0, left, right, width) as f64, (height - 1 - at(p.1, low, high, height)) as f64);
+        let place =
+            |p: &(f64, f64)| (at(p.0, left, right, width) as f64, (height - 1 - at(p.1, low, high, height)) as f64);
         let ((x0, y0), (x1, y1)) = (place(&pair[0]), place(&pair[1]));
         let steps = (x1 - x0).abs().max((y1 - y0).abs()).max(1.0) as usize;
         for i in 0..=steps {
@@ -94,7 +95,10 @@ mod tests {
         let falling = table(&[json!(2.0), json!(1.0), json!(0.0)]);
         let text = curve(&falling, "loss", false).unwrap();
         let rows: Vec<&str> = text.lines().collect();
-        assert!(rows[1].starts_with("2.0000 |**") && rows[12].starts_with("0.0000 |") && rows[12].ends_with('*'), "{text}");
+        assert!(
+            rows[1].starts_with("2.0000 |**") && rows[12].starts_with("0.0000 |") && rows[12].ends_with('*'),
+            "{text}"
+        );
         assert!(rows[14].ends_with("step") && rows[14].trim_start().starts_with('0'), "{text}");
         let dots = curve(&falling, "loss", true).unwrap();
         assert!(dots.contains('│') && dots.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)), "{dots}");

@@ -36,7 +36,8 @@ impl Screen {
     /// What this process's stdout can show.
     pub fn of(colour: bool) -> Self {
         let named = |name: &str| std::env::var(name).unwrap_or_default();
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().map(|n| named(n)).find(|v| !v.is_empty()).unwrap_or_default();
+        let locale =
+            ["LC_ALL", "LC_CTYPE", "LANG"].iter().map(|n| named(n)).find(|v| !v.is_empty()).unwrap_or_default();
         Screen {
             colour: colour && ["truecolor", "24bit"].contains(&named("COLORTERM").as_str()),
             unicode: locale.to_lowercase().replace('-', "").contains("utf8"),
@@ -163,7 +164,11 @@ fn lines(image: &Pixels, screen: Screen) -> Result<Vec<String>> {
                     let mean = (grey(x, y) + grey(x, y + 1)) / 2;
                     let steps = if screen.unicode { 5 } else { SHADES.len() as u32 };
                     let shade = (mean * steps / 256) as usize;
-                    line.push(if screen.unicode { [' ', '░', '▒', '▓', '█'][shade] } else { SHADES[shade] as char });
+                    line.push(if screen.unicode {
+                        [' ', '░', '▒', '▓', '█'][shade]
+                    } else {
+                        SHADES[shade] as char
+                    });
                 }
             }
             if screen.colour && screen.unicode {

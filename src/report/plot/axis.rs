@@ -100,6 +100,9 @@ pub(crate) fn tick_labels(ticks: &[f64]) -> Vec<String> {
 /// A mean, and the ends of its error bar.
 pub(crate) type Bar = (f64, Option<(f64, f64)>);
 
+/// A place along x, what is there, and the ends of its bar or band.
+pub type Placed = (f64, f64, Option<(f64, f64)>);
+
 /// The range of a measure with its bars: round, and within [0, 1] where the means are.
 pub(crate) fn range(values: &[Bar]) -> (f64, f64) {
     let unit = values.iter().all(|v| (0.0..=1.0).contains(&v.0));

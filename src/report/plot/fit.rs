@@ -24,7 +24,7 @@ const SAID: [&str; 4] = ["predicted", "fit", "fitted", "value"];
 pub struct Law {
     pub panel: String,
     pub series: String,
-    pub points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    pub points: Vec<axis::Placed>,
 }
 
 impl Law {
@@ -78,11 +78,10 @@ pub fn scaling_fit(summary: &Summary, laws: &[Law], across: Horizontal, title: &
     for x in &summary.xs {
         numeric(x, across, &summary.spec.x)?;
     }
-    if let Some(law) = laws.iter().find(|l| l.points.iter().any(|p| p.0 <= 0.0)) {
-        if across == Horizontal::Logarithmic {
-            return Err(Error::invalid(format!("the fit of {} reaches {} 0", law.series, summary.spec.x))
-                .with_hint("say log_x: false"));
-        }
+    let no_place = |p: &axis::Placed| across == Horizontal::Logarithmic && p.0 <= 0.0;
+    if let Some(law) = laws.iter().find(|l| l.points.iter().any(no_place)) {
+        return Err(Error::invalid(format!("the fit of {} reaches {} 0", law.series, summary.spec.x))
+            .with_hint("say log_x: false"));
     }
     let panels: Vec<PanelSvg> = summary
         .panels

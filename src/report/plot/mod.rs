@@ -28,6 +28,7 @@ mod operating;
 mod print;
 
 use super::{frame::Frame, html::escape};
+pub use axis::Placed;
 pub(crate) use axis::{Scale, short};
 pub(crate) use mark::{Look, fit, marker, number, text_width, whisker};
 

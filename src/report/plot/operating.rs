@@ -144,7 +144,7 @@ impl Diagnostic {
 /// What is drawn of one series.
 struct Curve {
     /// x, y and the ends of a band or bar.
-    points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    points: Vec<axis::Placed>,
     value: Option<f64>,
     deviation: Option<f64>,
 }

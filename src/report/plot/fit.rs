@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Names of the column that holds what a law says, in the order in which they are looked for.
+/// Names of the column that holds what a law says, after `fitted_Y` and `Y`, in the order in which they are looked for.
 const SAID: [&str; 4] = ["predicted", "fit", "fitted", "value"];
 
 /// One fitted curve: x, what it says there, and the ends of its interval.
@@ -28,21 +28,23 @@ pub struct Law {
 }
 
 impl Law {
-    /// The curves of a table with the columns of `spec.x`, one of `predicted`, `fit`, `fitted` and `value`, and,
-    /// where there is an interval, `low` and `high`. Panels and series are told apart as those of the points are.
+    /// The curves of a table with the column of `spec.x`, one that says what the law does (`fitted_Y`, `Y`, `predicted`,
+    /// `fit`, `fitted`, `value`), and, where there is an interval, `NAME_low` and `NAME_high` or `low` and `high`. Panels and series are told apart as those of the points are.
     ///
     /// # Errors
     /// Columns that are missing; an x that is no number.
     pub fn read(frame: &Frame, summary: &Summary) -> Result<Vec<Law>> {
         let spec = &summary.spec;
-        let said = SAID
-            .iter()
-            .copied()
-            .chain([spec.y.as_str()])
-            .find(|c| frame.column(c).is_ok())
-            .ok_or_else(|| Error::invalid(format!("the fit has no column {} or {}", SAID.join(", "), spec.y)))?;
+        let fitted = format!("fitted_{}", spec.y);
+        let said =
+            [fitted.as_str(), spec.y.as_str()].into_iter().chain(SAID).find(|c| frame.column(c).is_ok()).ok_or_else(
+                || Error::invalid(format!("the fit has no column {fitted}, {} or {}", spec.y, SAID.join(", "))),
+            )?;
         let (x, y) = (values(frame, &spec.x)?, values(frame, said)?);
-        let end = |name: &str| values(frame, name).unwrap_or_else(|_| vec![Value::Null; x.len()]);
+        let end = |name: &str| {
+            let own = values(frame, &format!("{said}_{name}")).or_else(|_| values(frame, name));
+            own.unwrap_or_else(|_| vec![Value::Null; x.len()])
+        };
         let (low, high) = (end("low"), end("high"));
         let named = |columns: &[String]| -> Result<Vec<String>> {
             let held: Vec<(&String, Vec<Value>)> = columns
@@ -169,4 +171,61 @@ fn curve(law: &Law, summary: &Summary, x: &Scale, f: &axis::Frame) -> String {
     }
     out.push_str(&format!("<path class=\"line\" d=\"M{}\"/></g>", path.join("L")));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{frame::Rows, summary::summarise};
+    use serde_json::json;
+
+    fn points() -> Summary {
+        let mut rows = Rows::new();
+        for (size, score) in [(100, 0.5), (100, 0.52), (1000, 0.7), (1000, 0.72)] {
+            rows.push([("size", json!(size)), ("score", json!(score)), ("law", json!("power"))]);
+        }
+        summarise(&rows.frame().unwrap(), &Spec::new("size", "score").color(&["law"])).unwrap()
+    }
+
+    fn law(last: f64) -> Frame {
+        let mut rows = Rows::new();
+        for (size, score) in [(1000, 0.71), (100, 0.51), (10_000, last)] {
+            rows.push([
+                ("law", json!("power")),
+                ("size", json!(size)),
+                ("score", json!(score)),
+                ("score_low", json!(score - 0.05)),
+                ("score_high", json!(score + 0.05)),
+            ]);
+        }
+        rows.frame().unwrap()
+    }
+
+    #[test]
+    fn the_law_reaches_beyond_the_points_with_its_band() {
+        let summary = points();
+        let laws = Law::read(&law(0.8), &summary).unwrap();
+        assert_eq!(laws.len(), 1);
+        let sizes: Vec<f64> = laws[0].points.iter().map(|p| p.0).collect();
+        assert_eq!(sizes, [100.0, 1000.0, 10_000.0], "in the order of x");
+        let plot = scaling_fit(&summary, &laws, Horizontal::Logarithmic, "t").unwrap();
+        let body = &plot.panels[0].body;
+        assert_eq!((body.matches("class=\"band\"").count(), body.matches("class=\"line\"").count()), (1, 1));
+        assert!(body.contains(">10k<"), "{body}");
+        assert!(plot.panels[0].description.contains("says 0.800 at 10k"), "{}", plot.panels[0].description);
+        plot.drawing().png().unwrap();
+    }
+
+    #[test]
+    fn a_law_of_other_points_or_without_a_column_is_refused() {
+        let summary = points();
+        let mut laws = Law::read(&law(0.8), &summary).unwrap();
+        laws[0].panel = "elsewhere".into();
+        let e = scaling_fit(&summary, &laws, Horizontal::Logarithmic, "t").unwrap_err();
+        assert!(e.to_string().contains("no fitted curve belongs"), "{e}");
+        let mut rows = Rows::new();
+        rows.push([("size", json!(1)), ("law", json!("power"))]);
+        let e = Law::read(&rows.frame().unwrap(), &summary).unwrap_err();
+        assert!(e.to_string().starts_with("the fit has no column fitted_score, score or predicted"), "{e}");
+    }
 }

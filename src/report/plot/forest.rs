@@ -12,15 +12,15 @@ use crate::{
     },
 };
 
-/// Columns of a comparison that are no axes.
-const MEASURED: [&str; 8] = ["across", "metric", "pairs", "dropped", "mean_from", "mean_to", "remark", "difference"];
+/// The column of a comparison before which its axes stand.
+const ACROSS: &str = "across";
 
 /// Which columns are what.
 #[derive(Clone, Debug)]
 pub struct Differences<'a> {
     /// The difference; `low` and `high` hold its interval.
     pub value: &'a str,
-    /// Columns that name a row; empty: every text or axis column that varies.
+    /// Columns that name a row; empty: the axes of a comparison that vary, or every text that does.
     pub rows: &'a [String],
     pub panel: &'a [String],
 }
@@ -87,17 +87,16 @@ fn rows(frame: &Frame, columns: &Differences<'_>) -> Result<Vec<Row>> {
     let (low, high) = (values(frame, "low")?, values(frame, "high")?);
     let pairs = values(frame, "pairs").ok();
     let varies = |name: &str| -> bool { values(frame, name).is_ok_and(|v| v.iter().any(|x| *x != v[0])) };
+    let compared = frame.column(ACROSS).is_ok();
     let names: Vec<String> = if columns.rows.is_empty() {
         frame
             .columns()
             .iter()
             .map(|c| c.name().to_string())
-            .filter(|n| {
-                let measured = MEASURED.contains(&n.as_str()) || n == columns.value || n.starts_with("p_");
-                !measured && !["low", "high", "p", "seed"].contains(&n.as_str()) && !columns.panel.contains(n)
-            })
-            // The levels compared come last, as "from 0.1 to 1".
-            .filter(|n| n != "from" && n != "to" && varies(n))
+            .take_while(|n| n != ACROSS)
+            .filter(|n| compared || frame.column(n).is_ok_and(|c| c.dtype().is_string()))
+            // The levels compared come last, as `0.1 → 1`.
+            .filter(|n| !["from", "to", "remark"].contains(&n.as_str()) && !columns.panel.contains(n) && varies(n))
             .collect()
     } else {
         columns.rows.to_vec()
@@ -193,6 +192,7 @@ mod tests {
         for (target, difference) in [("tb", json!(0.05)), ("fractals", json!(-0.01)), ("pets", Value::Null)] {
             rows.push([
                 ("target", json!(target)),
+                ("across", json!("fraction")),
                 ("metric", json!("accuracy")),
                 ("from", json!(0.1)),
                 ("to", json!(1.0)),
@@ -200,6 +200,7 @@ mod tests {
                 ("low", difference.as_f64().map_or(Value::Null, |d| json!(d - 0.02))),
                 ("high", difference.as_f64().map_or(Value::Null, |d| json!(d + 0.02))),
                 ("p_t", json!(0.5)),
+                ("remark", json!(target)),
             ]);
         }
         let frame = rows.frame().unwrap();

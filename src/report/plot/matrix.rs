@@ -1,15 +1,20 @@
 //! Confusion matrices from predictions: shares of each true class, with counts on demand.
 
+use serde_json::Value;
+
 use super::{Judged, Marks, PanelSvg, Plot, WIDTH, fit, number, text_width};
 use crate::{
     error::{Error, Result},
     eval::metric::{accuracy::arg_max, confusion::Confusion, probability::sigmoid},
     report::{
-        frame::{Frame, concat, confusion as frame_of, with_axes},
+        frame::{Frame, Rows},
         html::escape,
         predictions::{Predictions, Truths},
     },
 };
+
+/// A name, its classes, their matrix, and how many runs it sums.
+type Group = (String, Vec<String>, Confusion, usize);
 
 /// Shares are printed in matrices of at most so many classes.
 const PRINTED: usize = 16;
@@ -20,7 +25,7 @@ const PRINTED: usize = 16;
 /// # Errors
 /// Findings without a class; a class that is not there; matrices of different classes in one panel.
 pub fn confusion(runs: &[Judged], class: Option<&str>, title: &str) -> Result<Plot> {
-    let mut groups: Vec<(String, Vec<String>, Confusion, usize)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for run in runs {
         let name: Vec<&str> = [run.panel.as_str(), run.series.as_str()].into_iter().filter(|n| !n.is_empty()).collect();
         let name = name.join(" · ");
@@ -39,12 +44,6 @@ pub fn confusion(runs: &[Judged], class: Option<&str>, title: &str) -> Result<Pl
         }
     }
     let most = groups.iter().map(|g| g.3).max().unwrap_or(0);
-    let mut tables: Vec<Frame> = Vec::new();
-    for (name, classes, matrix, _) in &groups {
-        let table = frame_of(matrix, classes)?;
-        let axes = if groups.len() > 1 { vec![("panel".to_string(), name.as_str().into())] } else { Vec::new() };
-        tables.push(with_axes(&table, &axes)?);
-    }
     let panels = groups.iter().map(|(name, classes, matrix, _)| panel(name, classes, matrix)).collect();
     let runs = if most > 1 { format!(" Rows of up to {most} runs are summed.") } else { String::new() };
     Ok(Plot {
@@ -53,9 +52,27 @@ pub fn confusion(runs: &[Judged], class: Option<&str>, title: &str) -> Result<Pl
         panels,
         legend: Vec::new(),
         legend_title: String::new(),
-        data: Some(concat(&tables)?),
+        data: Some(counts(&groups)?),
         marks: Marks::Bars,
     })
+}
+
+/// `class, predicted, rows`, one row a cell that is not empty; more panels than one are named.
+fn counts(groups: &[Group]) -> Result<Frame> {
+    let mut rows = Rows::new();
+    for (name, classes, matrix, _) in groups {
+        for (class, truth) in classes.iter().enumerate() {
+            for (predicted, said) in classes.iter().enumerate().filter(|(p, _)| matrix.count(class, *p) > 0) {
+                let panel = (groups.len() > 1).then(|| ("panel", Value::from(name.as_str())));
+                rows.push(panel.into_iter().chain([
+                    ("class", Value::from(truth.as_str())),
+                    ("predicted", Value::from(said.as_str())),
+                    ("rows", Value::from(matrix.count(class, predicted))),
+                ]));
+            }
+        }
+    }
+    rows.frame()
 }
 
 fn matrix(p: &Predictions, class: Option<&str>) -> Result<(Vec<String>, Confusion)> {

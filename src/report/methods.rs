@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    card::Facts,
+    card::Count,
     frame::{label, natural_order},
     lineage::{Ancestor, Lineage},
 };
@@ -40,7 +40,7 @@ fn nodes(lineage: &Lineage) -> Vec<Node<'_>> {
 ///
 /// # Errors
 /// What `facts` finds.
-pub fn methods(lineage: &Lineage, facts: &dyn Fn(usize) -> Result<Option<Facts>>) -> Result<String> {
+pub fn methods(lineage: &Lineage, facts: &Count<'_>) -> Result<String> {
     let nodes = nodes(lineage);
     let mut out = String::new();
     let parts: [(&str, &[&str]); 5] = [
@@ -85,7 +85,7 @@ pub fn methods(lineage: &Lineage, facts: &dyn Fn(usize) -> Result<Option<Facts>>
     Ok(out)
 }
 
-fn sentence(node: &Node<'_>, lineage: &Lineage, facts: &dyn Fn(usize) -> Result<Option<Facts>>) -> Result<String> {
+fn sentence(node: &Node<'_>, lineage: &Lineage, facts: &Count<'_>) -> Result<String> {
     let mut out = match node.kind {
         "dataset" => format!("**{}** was read from its native layout", node.name),
         "merge" => format!("**{}** merges {}", node.name, parents(node, lineage, "from")),
@@ -217,7 +217,7 @@ fn constant<'a>(node: &Node<'a>) -> Vec<(&'a str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::lineage::tests::lineage;
+    use crate::report::{card::Facts, lineage::tests::lineage};
 
     #[test]
     fn every_node_has_its_sentence_with_sizes_draws_and_parameters() {

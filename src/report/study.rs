@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    card::{self, Facts},
+    card::{self, Count, Facts},
     diff,
     frame::{self, label},
     html::{Page, escape, markdown_html},
@@ -64,7 +64,7 @@ pub fn write(lineage: &Lineage, store: &Store, folder: &Path) -> Result<()> {
     };
     let methods = methods(lineage, &facts)?;
     put(folder, "methods.md", format!("# Methods\n\n{methods}").as_bytes())?;
-    let (models, sheets) = cards(lineage, store, folder)?;
+    let (models, sheets) = cards(lineage, store, &facts, folder)?;
     put(
         folder,
         "provenance.json",
@@ -98,7 +98,7 @@ struct Written {
     text: String,
 }
 
-fn cards(lineage: &Lineage, store: &Store, folder: &Path) -> Result<(Vec<Written>, Vec<Written>)> {
+fn cards(lineage: &Lineage, store: &Store, facts: &Count<'_>, folder: &Path) -> Result<(Vec<Written>, Vec<Written>)> {
     let (mut models, mut sheets) = (Vec::new(), Vec::new());
     for (at, cell) in lineage.cells.iter().enumerate() {
         let outputs = cell.outputs(ArtifactType::Model).map(|(name, _)| (name.to_string(), true));
@@ -110,8 +110,8 @@ fn cards(lineage: &Lineage, store: &Store, folder: &Path) -> Result<(Vec<Written
                 continue;
             }
             let (prefix, text) = match is_model {
-                true => ("model", card::model(lineage, at, &output, store)?),
-                false => ("datasheet", card::datasheet(lineage, at, &output, store)?),
+                true => ("model", card::model(lineage, at, &output, store, facts)?),
+                false => ("datasheet", card::datasheet(lineage, at, &output, store, facts)?),
             };
             let plain: String = cell
                 .cell

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use resvg::{
-    tiny_skia::{Pixmap, Transform},
+    tiny_skia::{Color, Pixmap, Transform},
     usvg::{Options, Tree, WriteOptions, fontdb::Database},
 };
 
@@ -110,6 +110,8 @@ impl Drawing {
         let mut pixels = Pixmap::new(width.round() as u32, height.round() as u32).ok_or_else(|| {
             Error::invalid(format!("plot {} is too large to draw: {width} × {height} px", self.title))
         })?;
+        // A last row that the drawing covers in part would let through what is behind it.
+        pixels.fill(Color::WHITE);
         resvg::render(&self.tree()?, Transform::from_scale(PIXELS, PIXELS), &mut pixels.as_mut());
         // Everything stands on opaque white, so the alpha channel says nothing.
         let rgb: Vec<u8> = pixels.data().chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();

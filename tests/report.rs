@@ -10,8 +10,8 @@ use study::{Study, TINY};
 /// The tiny study with a plot of every kind that it bears.
 fn rich() -> Study {
     let plots = "plots:
-        - { kind: shots_curve, x: shots, y: accuracy, color: fraction, bars: sd }
-        - { kind: scale_curve, x: fraction, y: accuracy, color: shots, bars: min_max }
+        - { kind: shots_curve, x: shots, y: accuracy, color: fraction, bars: standard_error }
+        - { kind: scale_curve, x: fraction, y: accuracy, color: shots, bars: range }
         - { kind: bars, x: shots, y: accuracy, color: fraction, overlay: { table: transfer, name: again } }
         - { kind: forest, table: effect }
         - { kind: learning_curve, table: pretrain.curve, x: step, y: loss, color: fraction }

@@ -162,13 +162,13 @@ impl Wanted {
 pub enum Bars {
     /// The 95 % t interval of the mean.
     #[default]
-    Ci95,
+    Interval,
     /// One standard deviation.
-    Sd,
+    Deviation,
     /// One standard error of the mean.
-    Sem,
+    StandardError,
     /// From the least to the greatest value.
-    MinMax,
+    Range,
 }
 
 /// A second table beside the first, with columns of the same names.
@@ -266,10 +266,10 @@ impl PlotSpec {
             panel: self.panel.names(),
             repeat: self.repeat.names(),
             spread: match self.bars {
-                Bars::Ci95 => Spread::Interval,
-                Bars::Sd => Spread::Deviation,
-                Bars::Sem => Spread::Error,
-                Bars::MinMax => Spread::Range,
+                Bars::Interval => Spread::Interval,
+                Bars::Deviation => Spread::Deviation,
+                Bars::StandardError => Spread::Error,
+                Bars::Range => Spread::Range,
             },
             other: None,
         };
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn rows_can_be_chosen_and_numbers_are_a_logarithmic_axis() {
         let plot = draw(
-            json!({"kind": "scale_curve", "x": "size", "y": "accuracy", "where": {"shots": "full"}, "bars": "min_max"}),
+            json!({"kind": "scale_curve", "x": "size", "y": "accuracy", "where": {"shots": "full"}, "bars": "range"}),
         )
         .unwrap();
         assert_eq!(values(plot.data.as_ref().unwrap(), "mean").unwrap().len(), 2);

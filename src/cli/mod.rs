@@ -4,6 +4,7 @@
 //! Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 a node failed or the store is damaged,
 //! 2 the command or the pipeline is invalid, 130 interrupted. No command is computed here.
 
+mod diff;
 mod doctor;
 mod generate;
 mod graph;
@@ -47,6 +48,8 @@ enum Command {
     Ls(ls::Arguments),
     /// Show a finished cell: record, notes, tables, log
     Show(show::Arguments),
+    /// Compare two runs, or two cells: parameters, inputs, metrics
+    Diff(diff::Arguments),
     /// Read every file of a store and compare it with its digest
     Verify(verify::Arguments),
     /// Print the JSON Schema of pipelines, for editors
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Graph(a) => graph::run(a),
         Command::Ls(a) => ls::run(a),
         Command::Show(a) => show::run(a),
+        Command::Diff(a) => diff::run(a),
         Command::Verify(a) => verify::run(a),
         Command::Schema(a) => schema::run(a),
         Command::Doctor(a) => doctor::run(a),

@@ -15,6 +15,10 @@ impl Colour {
         Colour(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()))
     }
 
+    pub fn is_on(self) -> bool {
+        self.0
+    }
+
     #[cfg(test)]
     pub fn off() -> Self {
         Colour(false)

@@ -19,7 +19,7 @@ use crate::{
     plan::{PlanOptions, plan},
     progress::Cancel,
     report::runpage::RunInfo,
-    run::{RunOptions, history::History, machine, observer, reports, stop_on_signals},
+    run::{RunOptions, history::History, machine, observer, reports, stop_on_signals, study},
 };
 
 #[derive(Debug, Args)]
@@ -78,6 +78,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         };
         let last = session.store.last(&session.pipeline.name)?;
         reports::write_run_page(&session.pipeline, &last, &history.courses(), &info, folder)?;
+        study::note_run(&session.pipeline, &last, &summary, &info, &pages, folder)?;
     }
     for page in pages {
         complain(&format!("report: {}\n", page.display()));

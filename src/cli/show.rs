@@ -1,6 +1,15 @@
-//! `scaleshot show`: a finished cell's record, notes and log, and the first rows of its tables.
+//! `scaleshot show`: a finished cell's record, notes and log, the first rows of its tables, its images and curves.
+//!
+//! On a terminal images and curves are drawn of themselves; elsewhere where they are asked for.
 
-use std::{fs::File, process::ExitCode};
+mod curve;
+mod grid;
+
+use std::{
+    fs::File,
+    io::{IsTerminal, stdout},
+    process::ExitCode,
+};
 
 use clap::Args;
 use polars::prelude::{AnyValue, DataFrame, ParquetReader, SerReader};
@@ -13,8 +22,15 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    store::{Store, artifact::Artifact, record::Record},
+    pipeline::Reference,
+    report::frame::read_parquet,
+    store::{
+        Store,
+        artifact::{Artifact, ArtifactType},
+        record::Record,
+    },
 };
+use grid::Screen;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -29,6 +45,12 @@ pub struct Arguments {
     /// Rows of each table
     #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
     pub rows: usize,
+    /// Images of each dataset to draw [default: 6 on a terminal, else 0]
+    #[arg(long, value_name = "N")]
+    pub images: Option<usize>,
+    /// The column to draw of tables with a column step [default: loss on a terminal]
+    #[arg(long, value_name = "COLUMN")]
+    pub curve: Option<String>,
     /// Print the cell's log instead
     #[arg(long, conflicts_with = "json")]
     pub log: bool,
@@ -61,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     for (name, artifact) in &record.outputs {
         if arguments.output.as_deref().is_none_or(|o| o == name) {
-            out.push_str(&output(&store, name, artifact, arguments.rows)?);
+            out.push_str(&output(&store, name, artifact, arguments)?);
         }
     }
     print(&out);
@@ -69,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// The newest record of a cell, or the one whose key begins so.
-fn find(store: &Store, word: &str) -> Result<Record, Failure> {
+pub(super) fn find(store: &Store, word: &str) -> Result<Record, Failure> {
     if word.len() >= 4 && word.chars().all(|c| c.is_ascii_hexdigit()) {
         let keys: Vec<_> = store.records()?.into_iter().filter(|k| k.hex().starts_with(&word.to_lowercase())).collect();
         match keys.as_slice() {
@@ -89,9 +111,14 @@ fn find(store: &Store, word: &str) -> Result<Record, Failure> {
     if let Some(record) = records.iter().find(|r| r.cell == word) {
         return Ok(record.clone());
     }
-    // The cells of a node of this name, each once, newest first.
+    // The cells of this node that have these axis values, each once, newest first.
+    let wanted = Reference::parse(word).ok();
+    let meant = |record: &Record| {
+        let own = Reference::parse(&record.cell).ok();
+        wanted.as_ref().zip(own).is_some_and(|(w, own)| w.node == own.node && w.selects(&own.select))
+    };
     let mut cells: Vec<&Record> = Vec::new();
-    for record in records.iter().filter(|r| r.cell.strip_prefix(word).is_some_and(|rest| rest.starts_with('['))) {
+    for record in records.iter().filter(|r| meant(r)) {
         if !cells.iter().any(|c| c.cell == record.cell) {
             cells.push(record);
         }
@@ -132,7 +159,10 @@ fn head(record: &Record, colour: Colour) -> String {
 }
 
 /// Tables show their first rows, other files their names and sizes.
-fn output(store: &Store, name: &str, artifact: &Artifact, rows: usize) -> Result<String> {
+fn output(store: &Store, name: &str, artifact: &Artifact, arguments: &Arguments) -> Result<String> {
+    let terminal = stdout().is_terminal();
+    let screen = Screen::of(terminal && Colour::stdout().is_on());
+    let column = arguments.curve.as_deref().or(terminal.then_some("loss"));
     let mut out = format!(
         "\n{name}: {}, {} files, {}, digest {}\n",
         artifact.kind.name(),
@@ -149,7 +179,7 @@ fn output(store: &Store, name: &str, artifact: &Artifact, rows: usize) -> Result
         let opened = File::open(&path).map_err(Error::io(&path))?;
         let mut reader = ParquetReader::new(opened);
         let count = reader.num_rows()?;
-        let frame = reader.with_slice(Some((0, rows))).finish()?;
+        let frame = reader.with_slice(Some((0, arguments.rows))).finish()?;
         out.push_str(&format!("  {} ({count} rows, {} columns)\n", file.name, frame.width()));
         for line in table(&frame).lines() {
             out.push_str(&format!("    {line}\n"));
@@ -157,9 +187,23 @@ fn output(store: &Store, name: &str, artifact: &Artifact, rows: usize) -> Result
         if count > frame.height() {
             out.push_str(&format!("    and {} more rows\n", count - frame.height()));
         }
+        if let Some(column) = column.filter(|_| frame.column("step").is_ok()) {
+            let drawn = curve::curve(&read_parquet(&path)?, column, screen.unicode);
+            match drawn {
+                Some(drawn) => drawn.lines().for_each(|line| out.push_str(&format!("    {line}\n"))),
+                None if arguments.curve.is_some() => {
+                    out.push_str(&format!("    no two values of {column} to draw\n"));
+                }
+                None => {}
+            }
+        }
     }
     if artifact.files.len() > FILES {
         out.push_str(&format!("  {} files in all\n", artifact.files.len()));
+    }
+    let images = arguments.images.unwrap_or(if terminal { 6 } else { 0 });
+    if images > 0 && matches!(artifact.kind, ArtifactType::Dataset | ArtifactType::Images) {
+        out.push_str(&grid::grid(store, artifact, images, screen)?);
     }
     Ok(out)
 }

@@ -1,10 +1,14 @@
-//! `report`: Parquet files of every table, a leaderboard, and one self-contained page.
+//! `report`: Parquet files of every table, plots as SVG and PNG, TensorBoard files, a leaderboard, and one
+//! self-contained page.
 //!
-//! The page holds results alone. Clocks, hosts and versions are on the run page, which is made from records.
+//! The page holds results alone. Clocks, hosts and versions are on the run page, and where every number comes
+//! from is on the study page: both are made from records and lie beside it. A row's link leads to the latter.
 
 mod board;
+mod events;
 mod gallery;
 mod plot;
+mod source;
 
 use std::path::PathBuf;
 
@@ -19,12 +23,15 @@ use crate::{
         frame::{self, Frame, Rows},
         html::{Notice, Page, Provenance, Table},
         leaderboard,
+        predictions::Predictions,
     },
     store::artifact::ArtifactType,
 };
 
 pub use board::Leaderboard;
+use plot::Material;
 pub use plot::PlotSpec;
+use source::Sourced;
 
 pub struct Report;
 
@@ -42,12 +49,15 @@ pub struct Params {
     /// Plots of these tables.
     #[serde(default)]
     pub plots: Vec<PlotSpec>,
-    /// Predictions of which sample images are shown.
+    /// Predictions, for plots of them and for sample images.
     #[serde(default)]
     pub predictions: Option<Nodes>,
-    /// The decoded images that the predictions are of.
+    /// The decoded images that the predictions are of, of which samples are shown.
     #[serde(default)]
     pub images: Option<Nodes>,
+    /// Whether tables with a column `step` are also written as TensorBoard event files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
     /// The result table as public leaderboards keep it, as Parquet, CSV, JSON and Markdown.
     #[serde(default)]
     pub leaderboard: Option<Leaderboard>,
@@ -59,7 +69,7 @@ fn title() -> String {
 
 impl Kind for Report {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Writes tables as Parquet, and one self-contained page with tables and plots.";
     type Params = Params;
 
@@ -78,36 +88,57 @@ impl Kind for Report {
     }
 
     fn check(params: &Params) -> Vec<(String, String)> {
-        let mut problems = params.leaderboard.as_ref().map_or_else(Vec::new, Leaderboard::check);
-        if params.predictions.is_some() && params.images.is_none() {
-            problems.push(("predictions".into(), "needs images, the node that decoded them".into()));
+        let mut wrong = params.leaderboard.as_ref().map_or_else(Vec::new, Leaderboard::check);
+        if params.images.is_some() && params.predictions.is_none() {
+            wrong.push(("images".into(), "needs predictions, the node that says something of them".into()));
         }
-        problems
+        for (i, plot) in params.plots.iter().enumerate() {
+            let said = plot.check(params.predictions.is_some());
+            wrong.extend(said.into_iter().map(|message| ("plots".to_string(), format!("plot {}: {message}", i + 1))));
+        }
+        wrong
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
-        let tables = frames::by_node(cell, "tables")?;
+        let sourced = source::tables(cell)?;
+        let tables: Vec<(String, Frame)> = sourced.iter().map(|s| (s.name.clone(), s.frame.clone())).collect();
         let mut files: Vec<(String, PathBuf)> = Vec::new();
         let mut page = Page::new(&params.title);
         if !params.lead.is_empty() {
             page = page.lead(&params.lead);
         }
+        page =
+            page.beside(&[("study.html", "Methods, model cards, datasheets and provenance"), ("run.html", "The run")]);
         if !params.plots.is_empty() {
             page = page.section("Plots");
+            let read = |input: &Input| Predictions::from_frame(&frames::read(cell, input)?);
+            let material = Material { tables: &tables, predictions: cell.many("predictions"), read: &read };
             for (i, spec) in params.plots.iter().enumerate() {
-                let plot = spec.draw(&tables)?;
-                let name = format!("plots/{}-{}.svg", i + 1, spec.kind.name());
-                files.push((name.clone(), write(cell, &name, &plot.standalone())?));
-                page = page.plot(&plot);
+                let plot = spec.draw(&material).map_err(|e| of_plot(e, i, spec))?;
+                let drawing = plot.drawing();
+                let stem = format!("plots/{}-{}", i + 1, spec.kind.name());
+                for (name, bytes) in
+                    [(format!("{stem}.svg"), drawing.svg()?.into_bytes()), (format!("{stem}.png"), drawing.png()?)]
+                {
+                    files.push((name.clone(), write(cell, &name, &bytes)?));
+                }
+                page = page.plot(&plot, &[&format!("{stem}.svg"), &format!("{stem}.png")]);
             }
         }
         page = page.section("Tables");
-        for (name, table) in &tables {
+        for Sourced { name, frame: table, rows } in &sourced {
             let file = format!("{}.parquet", name.replace('.', "-"));
             let path = cell.work.join(&file);
             frame::write_parquet(table, &path)?;
-            page = page.table(&Table::from_frame(name, &headline(table)?)?.note(&format!("All rows are in {file}.")));
+            let (shown, kept) = headline(table)?;
+            let links = kept.iter().map(|&row| rows[row].clone()).collect();
+            page = page.table(&Table::from_frame(name, &shown)?.links(links).note(&format!("All rows are in {file}.")));
             files.push((file, path));
+        }
+        if params.tensorboard {
+            for (name, bytes) in events::files(cell)? {
+                files.push((name.clone(), write(cell, &name, &bytes)?));
+            }
         }
         if let Some(spec) = &params.leaderboard {
             let entries = spec.entries(find(&tables, &spec.table)?)?;
@@ -129,17 +160,27 @@ impl Kind for Report {
             page = page.section("Notes").notes(&notices);
         }
         page = page.section("Provenance").provenance(&provenance(cell));
-        files.push(("index.html".into(), write(cell, "index.html", &page.render())?));
+        files.push(("index.html".into(), write(cell, "index.html", page.render().as_bytes())?));
         cell.publish("report", ArtifactType::Report, &files)
     }
 }
 
-fn write(cell: &Cell, name: &str, text: &str) -> Result<PathBuf> {
+/// Which plot could not be drawn.
+fn of_plot(error: Error, index: usize, spec: &PlotSpec) -> Error {
+    match error {
+        Error::Invalid { message, hint } => {
+            Error::Invalid { message: format!("plot {} ({}): {message}", index + 1, spec.kind.name()), hint }
+        }
+        other => other,
+    }
+}
+
+fn write(cell: &Cell, name: &str, bytes: &[u8]) -> Result<PathBuf> {
     let path = cell.work.join(name);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
-    std::fs::write(&path, text).map_err(Error::io(&path))?;
+    std::fs::write(&path, bytes).map_err(Error::io(&path))?;
     Ok(path)
 }
 
@@ -152,10 +193,11 @@ fn find<'a>(tables: &'a [(String, Frame)], name: &str) -> Result<&'a Frame> {
 }
 
 /// Of a metrics table the numbers over all classes, one row a cell and one column a metric; other tables whole.
-fn headline(table: &Frame) -> Result<Frame> {
+/// Also which row of the table each row of the result began with.
+fn headline(table: &Frame) -> Result<(Frame, Vec<usize>)> {
     let is_metrics = ["metric", "class", "value"].iter().all(|c| table.column(c).is_ok());
     if !is_metrics {
-        return Ok(table.clone());
+        return Ok((table.clone(), (0..table.height()).collect()));
     }
     let column = |name: &str| frame::values(table, name);
     let (metrics, classes, values) = (column("metric")?, column("class")?, column("value")?);
@@ -170,10 +212,12 @@ fn headline(table: &Frame) -> Result<Frame> {
     // Axes and facts of a cell, and its metrics.
     type Row = (Vec<Value>, Vec<(String, Value)>);
     let mut rows: Vec<Row> = Vec::new();
+    let mut firsts = Vec::new();
     for row in (0..table.height()).filter(|&row| classes[row].is_null()) {
         let place: Vec<Value> = others.iter().map(|(_, values)| values[row].clone()).collect();
         if rows.last().is_none_or(|(last, _)| *last != place) {
             rows.push((place, Vec::new()));
+            firsts.push(row);
         }
         if let Some((_, numbers)) = rows.last_mut() {
             numbers.push((frame::label(&metrics[row]), values[row].clone()));
@@ -184,7 +228,7 @@ fn headline(table: &Frame) -> Result<Frame> {
         let axes = others.iter().zip(place).map(|((name, _), value)| (name.as_str(), value.clone()));
         wide.push(axes.chain(numbers.iter().map(|(name, value)| (name.as_str(), value.clone()))));
     }
-    wide.frame()
+    Ok((wide.frame()?, firsts))
 }
 
 /// What the cells behind the tables wrote down, once each.

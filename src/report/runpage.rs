@@ -3,15 +3,19 @@
 //! It is made from records, lies beside the report and is no artifact: two runs with equal results
 //! have equal reports and different run pages.
 
-use std::collections::BTreeMap;
+mod timeline;
+
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use super::{
+    diagram::{Diagram, Vertex},
     frame::Rows,
     html::{Page, Table, escape},
 };
 use crate::error::Result;
+use timeline::Spell;
 
 /// What became of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +73,7 @@ pub struct RunInfo {
     pub facts: Vec<(String, String)>,
 }
 
-/// Timelines show this many cells, the longest.
+/// The list under the timeline shows this many cells, the longest.
 const LANES: usize = 60;
 
 pub fn render(info: &RunInfo, rows: &[RunRow]) -> Result<String> {
@@ -135,185 +139,72 @@ fn bytes(n: u64) -> String {
     }
 }
 
-/// A node with its cells' states, in the order of first appearance.
-struct Node<'a> {
-    name: &'a str,
-    kind: &'a str,
-    /// Places of its parents in the list of nodes.
-    parents: Vec<usize>,
-    states: BTreeMap<State, usize>,
-    layer: usize,
-}
-
-fn nodes(rows: &[RunRow]) -> Vec<Node<'_>> {
-    let mut names: Vec<&str> = Vec::new();
+/// The nodes with their cells' states, in the order of first appearance.
+fn nodes(rows: &[RunRow]) -> Vec<Vertex> {
+    let mut place: HashMap<&str, usize> = HashMap::new();
+    let mut nodes: Vec<Vertex> = Vec::new();
+    let mut states: Vec<BTreeMap<State, usize>> = Vec::new();
     for r in rows {
-        if !names.contains(&r.node.as_str()) {
-            names.push(&r.node);
-        }
+        let at = *place.entry(&r.node).or_insert_with(|| {
+            nodes.push(Vertex { name: r.node.clone(), about: r.kind.clone(), ..Vertex::default() });
+            states.push(BTreeMap::new());
+            nodes.len() - 1
+        });
+        *states[at].entry(r.state).or_default() += 1;
     }
-    let mut nodes: Vec<Node<'_>> = names
-        .iter()
-        .map(|n| Node { name: n, kind: "", parents: Vec::new(), states: BTreeMap::new(), layer: 0 })
-        .collect();
     for r in rows {
-        let Some(at) = names.iter().position(|n| *n == r.node) else { continue };
-        nodes[at].kind = &r.kind;
-        *nodes[at].states.entry(r.state).or_default() += 1;
-        for p in r.parents.iter().filter_map(|p| names.iter().position(|n| n == p)) {
+        let at = place[r.node.as_str()];
+        for &p in r.parents.iter().filter_map(|p| place.get(p.as_str())) {
             if p != at && !nodes[at].parents.contains(&p) {
                 nodes[at].parents.push(p);
             }
         }
     }
-    // Longest path from a source; at most as many rounds as nodes, so that a cycle cannot hold it up.
-    for _ in 0..nodes.len() {
-        for i in 0..nodes.len() {
-            let above = nodes[i].parents.iter().map(|&p| nodes[p].layer + 1).max();
-            nodes[i].layer = above.unwrap_or(0).min(nodes.len());
-        }
-    }
-    // Then as late as its children allow, so that edges are short.
-    for i in (0..nodes.len()).rev() {
-        let below = nodes.iter().filter(|n| n.parents.contains(&i)).map(|n| n.layer).min();
-        if let Some(below) = below {
-            nodes[i].layer = nodes[i].layer.max(below.saturating_sub(1));
-        }
+    for (node, states) in nodes.iter_mut().zip(&states) {
+        let cells: usize = states.values().sum();
+        let told: Vec<String> = states
+            .iter()
+            .map(|(s, c)| if cells == 1 { s.word().into() } else { format!("{c} {}", s.word()) })
+            .collect();
+        node.under = told.join(", ");
+        node.bad = states.keys().any(|s| matches!(s, State::Failed | State::Skipped | State::Interrupted));
     }
     nodes
 }
 
-const WIDE: f64 = 168.0;
-const HIGH: f64 = 46.0;
-const STEP: f64 = WIDE + 56.0;
-
-/// What stands in a layer: a node, or an edge on its way past.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Slot {
-    Node(usize),
-    Pass { from: usize, to: usize },
-}
-
-/// y of every slot of every layer, and the height of the whole. Slots stand in the order of the mean
-/// height of what leads to them, which keeps most edges from crossing.
-fn layout(nodes: &[Node<'_>]) -> (Vec<BTreeMap<Slot, f64>>, f64) {
-    let layers = nodes.iter().map(|n| n.layer + 1).max().unwrap_or(0);
-    let mut places: Vec<BTreeMap<Slot, f64>> = Vec::new();
-    let mut tallest: f64 = 0.0;
-    for layer in 0..layers {
-        let mut slots: Vec<(f64, Slot)> = Vec::new();
-        let before = |slot: Slot| layer.checked_sub(1).and_then(|l| places[l].get(&slot).copied());
-        for (to, node) in nodes.iter().enumerate() {
-            let led: Vec<f64> = node
-                .parents
-                .iter()
-                .filter_map(|&from| before(Slot::Pass { from, to }).or_else(|| before(Slot::Node(from))))
-                .collect();
-            let mean = if led.is_empty() { f64::MAX } else { led.iter().sum::<f64>() / led.len() as f64 };
-            if node.layer == layer {
-                slots.push((mean, Slot::Node(to)));
-            }
-            for &from in node.parents.iter().filter(|&&p| nodes[p].layer < layer && layer < node.layer) {
-                let y = before(Slot::Pass { from, to }).or_else(|| before(Slot::Node(from)));
-                slots.push((y.unwrap_or(f64::MAX), Slot::Pass { from, to }));
-            }
-        }
-        slots.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let mut y = HIGH / 2.0 + 2.0;
-        let mut last = false;
-        let mut place = BTreeMap::new();
-        for (i, (_, slot)) in slots.iter().enumerate() {
-            let is_node = matches!(slot, Slot::Node(_));
-            if i > 0 {
-                y += match (last, is_node) {
-                    (true, true) => HIGH + 18.0,
-                    (false, false) => 12.0,
-                    _ => HIGH / 2.0 + 14.0,
-                };
-            }
-            last = is_node;
-            place.insert(*slot, y);
-        }
-        tallest = tallest.max(y + HIGH / 2.0 + 2.0);
-        places.push(place);
-    }
-    (places, tallest)
-}
-
 /// Nodes in layers from left to right.
 fn graph(rows: &[RunRow]) -> String {
-    let nodes = nodes(rows);
-    let (places, height) = layout(&nodes);
-    let left = |layer: usize| layer as f64 * STEP + 2.0;
-    let width = left(places.len()) - (STEP - WIDE) + 2.0;
-    let mut body = String::new();
-    for (to, node) in nodes.iter().enumerate() {
-        for &from in &node.parents {
-            let start = nodes[from].layer;
-            let mut y0 = places[start][&Slot::Node(from)];
-            let mut path = format!("M{} {y0}", left(start) + WIDE);
-            for (layer, place) in places.iter().enumerate().take(node.layer + 1).skip(start + 1) {
-                let end = layer == node.layer;
-                let slot = if end { Slot::Node(to) } else { Slot::Pass { from, to } };
-                let Some(&y1) = place.get(&slot) else { continue };
-                let (x0, x1) = (left(layer - 1) + WIDE, left(layer));
-                let middle = (x0 + x1) / 2.0;
-                path.push_str(&format!("C{middle} {y0} {middle} {y1} {x1} {y1}"));
-                if !end {
-                    path.push_str(&format!("H{}", x1 + WIDE));
-                }
-                y0 = y1;
-            }
-            body.push_str(&format!("<path class=\"base\" d=\"{path}\"/>"));
-        }
-    }
-    for (i, n) in nodes.iter().enumerate() {
-        let (x, y) = (left(n.layer), places[n.layer][&Slot::Node(i)] - HIGH / 2.0);
-        let cells: usize = n.states.values().sum();
-        let states: Vec<String> = n
-            .states
-            .iter()
-            .map(|(s, c)| if cells == 1 { s.word().into() } else { format!("{c} {}", s.word()) })
-            .collect();
-        let bad = n.states.keys().any(|s| matches!(s, State::Failed | State::Skipped | State::Interrupted));
-        body.push_str(&format!(
-            "<g><rect class=\"node{}\" x=\"{x}\" y=\"{y}\" width=\"{WIDE}\" height=\"{HIGH}\" rx=\"4\"/><text class=\"panel-title\" x=\"{tx}\" y=\"{t1}\">{name}</text><text class=\"tick\" x=\"{tx}\" y=\"{t2}\">{states}</text><title>{full} ({kind}): {states}</title></g>",
-            if bad { " bad" } else { "" },
-            tx = x + 10.0,
-            t1 = y + 19.0,
-            t2 = y + 36.0,
-            name = escape(&super::plot::fit(n.name, WIDE - 18.0)),
-            full = escape(n.name),
-            kind = escape(n.kind),
-            states = escape(&states.join(", ")),
-        ));
-    }
+    let diagram = Diagram::of(nodes(rows));
     format!(
-        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Graph of nodes\"><svg class=\"chart dag\" style=\"width:{width}px\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{} nodes in {} layers\">{body}</svg></div>\n",
-        nodes.len(),
-        places.len()
+        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Graph of nodes\"><svg class=\"chart dag\" style=\"width:{w}px\" viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{}\">{}</svg></div>\n",
+        escape(&diagram.description),
+        diagram.body,
+        w = diagram.width,
+        h = diagram.height,
     )
 }
 
-/// When each cell ran, the longest ones.
+/// When each cell ran: which ran beside which, and then the longest with what they took.
 fn timeline(info: &RunInfo, rows: &[RunRow]) -> String {
-    let mut ran: Vec<(&RunRow, u64, u64)> = rows.iter().filter_map(|r| Some((r, r.start_ms?, r.wall_ms?))).collect();
+    let mut ran: Vec<Spell<'_>> =
+        rows.iter().filter_map(|row| Some(Spell { row, start_ms: row.start_ms?, wall_ms: row.wall_ms? })).collect();
     let total = ran.len();
-    ran.sort_by_key(|r| std::cmp::Reverse(r.2));
-    ran.truncate(LANES);
-    ran.sort_by_key(|r| (r.1, r.0.cell.clone()));
     if ran.is_empty() {
         return "<p class=\"note\">Nothing ran: every cell was fresh.</p>\n".into();
     }
-    let whole = ran.iter().map(|r| r.1 + r.2).max().unwrap_or(1).max(info.wall_ms).max(1) as f64;
-    let mut out = String::from("<ol class=\"lanes\">\n");
-    for (row, start, wall) in &ran {
-        let (left, width) = (100.0 * *start as f64 / whole, (100.0 * *wall as f64 / whole).max(0.15));
-        let bad = if row.state == State::Failed { " class=\"bad\"" } else { "" };
+    let mut out = timeline::lanes(&ran, info.wall_ms);
+    ran.sort_by_key(|r| std::cmp::Reverse(r.wall_ms));
+    ran.truncate(LANES);
+    ran.sort_by_key(|r| (r.start_ms, r.row.cell.clone()));
+    let whole = ran.iter().map(|r| r.start_ms + r.wall_ms).max().unwrap_or(1).max(info.wall_ms).max(1) as f64;
+    out.push_str("<ol class=\"lanes\">\n");
+    for spell in &ran {
+        let (left, width) = (100.0 * spell.start_ms as f64 / whole, (100.0 * spell.wall_ms as f64 / whole).max(0.15));
+        let bad = if spell.row.state == State::Failed { " class=\"bad\"" } else { "" };
         out.push_str(&format!(
-            "<li{bad}><span class=\"who\">{}</span><span class=\"lane\"><i style=\"left:{left:.2}%;width:{width:.2}%\"></i></span><span class=\"took\">{}</span></li>\n",
-            escape(&row.cell),
-            seconds(*wall)
+            "<li{bad}><span class=\"who\" title=\"{who}\">{who}</span><span class=\"lane\"><i style=\"left:{left:.2}%;width:{width:.2}%\"></i></span><span class=\"took\">{}</span></li>\n",
+            spell.took(),
+            who = escape(&spell.row.cell),
         ));
     }
     out.push_str("</ol>\n");
@@ -345,17 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn layers_follow_the_longest_path() {
+    fn nodes_tell_what_became_of_their_cells() {
         let rows = [
             row("a", "a", &[], State::Fresh, None),
             row("b", "b", &["a"], State::Done, Some(0)),
             row("c[x=1]", "c", &["a", "b"], State::Done, Some(1500)),
             row("c[x=2]", "c", &["a", "b"], State::Failed, Some(1500)),
         ];
-        let layers: Vec<usize> = nodes(&rows).iter().map(|n| n.layer).collect();
-        assert_eq!(layers, [0, 1, 2]);
-        let (places, _) = layout(&nodes(&rows));
-        assert!(places[1].contains_key(&Slot::Pass { from: 0, to: 2 }), "an edge past a layer has its own place");
+        let found = nodes(&rows);
+        let told: Vec<(&str, &str, bool)> = found.iter().map(|n| (n.name.as_str(), n.under.as_str(), n.bad)).collect();
+        assert_eq!(told, [("a", "fresh", false), ("b", "done", false), ("c", "1 done, 1 failed", true)]);
+        assert_eq!(found[2].parents, [0, 1]);
         let info = RunInfo { pipeline: "p".into(), wall_ms: 3000, ..Default::default() };
         let html = render(&info, &rows).unwrap();
         assert!(html.contains(

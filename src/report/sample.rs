@@ -164,9 +164,9 @@ fn page() -> Result<Page> {
         .table(&summary.table("Accuracy by source and shots")?)
         .table(&Table::from_frame("Largest merge against smallest", &effect()?)?.note("Paired over seeds; low and high are the 95 % t interval; p by paired t test, adjusted after Holm. Three pairs cannot give an exact p below 0.25."))
         .section("Plots")
-        .plot(&shots_curve(&results, &spec, "Few-shot accuracy by pre-training source")?)
-        .plot(&bars(&at_full, &full, "Full transfer")?)
-        .plot(&learning_curves(&curves()?, &columns, "Pre-training loss")?)
+        .plot(&shots_curve(&summary, "Few-shot accuracy by pre-training source")?, &["plots/1.svg", "plots/1.png"])
+        .plot(&bars(&summarise(&at_full, &full)?, "Full transfer")?, &[])
+        .plot(&learning_curves(&curves()?, &columns, "Pre-training loss")?, &[])
         .section("Samples")
         .images(&Gallery { title: "chexpert+nih+mimic on phantom-tb, 5 shots, seed 0".into(), note: "The first nine test images.".into(), samples })
         .section("Merged sources")
@@ -251,8 +251,11 @@ fn a_whole_report_is_the_same_bytes_whoever_renders_it() {
         std::fs::write(folder.join("index.html"), &first).unwrap();
         std::fs::write(folder.join("run.html"), run).unwrap();
         let spec = Spec::new("shots", "accuracy").color(&["source"]);
-        let svg = shots_curve(&transfers().unwrap(), &spec, "Few-shot accuracy").unwrap().standalone();
-        std::fs::write(folder.join("plot.svg"), svg).unwrap();
+        let drawing =
+            shots_curve(&summarise(&transfers().unwrap(), &spec).unwrap(), "Few-shot accuracy").unwrap().drawing();
+        std::fs::create_dir_all(folder.join("plots")).unwrap();
+        std::fs::write(folder.join("plots/1.svg"), drawing.svg().unwrap()).unwrap();
+        std::fs::write(folder.join("plots/1.png"), drawing.png().unwrap()).unwrap();
         let mut table = transfers().unwrap();
         let unknown = {
             let mut r = Rows::new().declare("value", polars::prelude::DataType::Float64);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     frame::{Frame, Rows, label, natural_order, values},
     html::Table,
+    plot::Look,
 };
 use crate::{
     error::{Error, Result, nearest},
@@ -25,7 +26,40 @@ pub enum Spread {
     Interval,
     /// One standard deviation (n − 1) to each side.
     Deviation,
+    /// One standard error of the mean to each side.
+    Error,
+    /// From the least to the greatest value.
+    Range,
 }
+
+impl Spread {
+    /// As a caption names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Spread::Interval => "95 % t interval of the mean",
+            Spread::Deviation => "one standard deviation (n − 1)",
+            Spread::Error => "one standard error of the mean",
+            Spread::Range => "least to greatest value",
+        }
+    }
+
+    /// The ends of the bar around a mean; `None` with fewer than two values.
+    pub fn bar(self, y: &[f64]) -> Option<(f64, f64)> {
+        let (mean, deviation) = (mean(y)?, variance(y)?.sqrt());
+        Some(match self {
+            Spread::Interval => t_interval(y, 0.95).map(|i| (i.low, i.high))?,
+            Spread::Deviation => (mean - deviation, mean + deviation),
+            Spread::Error => {
+                let error = deviation / (y.len() as f64).sqrt();
+                (mean - error, mean + error)
+            }
+            Spread::Range => y.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v))),
+        })
+    }
+}
+
+/// The column that tells one's own rows from rows of elsewhere in [`beside`].
+pub const ORIGIN: &str = "origin";
 
 /// What to summarise.
 #[derive(Clone, Debug)]
@@ -40,6 +74,8 @@ pub struct Spec {
     /// Columns that are averaged over.
     pub repeat: Vec<String>,
     pub spread: Spread,
+    /// The value of the last colour column, [`ORIGIN`], that marks results from elsewhere.
+    pub other: Option<String>,
 }
 
 impl Spec {
@@ -51,7 +87,17 @@ impl Spec {
             panel: Vec::new(),
             repeat: vec!["seed".into()],
             spread: Spread::default(),
+            other: None,
         }
+    }
+
+    /// `bit-r50x1 · 0.1`; numbers alone would say nothing, so they carry their column's name.
+    pub fn name<'a>(key: impl Iterator<Item = (&'a str, &'a Value)>) -> String {
+        let parts: Vec<String> = key
+            .filter(|(_, v)| !v.is_null())
+            .map(|(n, v)| if v.is_string() { label(v) } else { format!("{n} {}", label(v)) })
+            .collect();
+        parts.join(" · ")
     }
 
     pub fn color(mut self, names: &[&str]) -> Self {
@@ -90,6 +136,8 @@ pub struct Summary {
     pub panels: Vec<Panel>,
     /// Every series name of every panel, in one order, so that colours agree across panels.
     pub series: Vec<String>,
+    /// What each of them looks like: results from elsewhere take the colour of one's own of the same name.
+    pub(crate) looks: Vec<Look>,
     /// Every x in natural order.
     pub xs: Vec<Value>,
 }
@@ -106,16 +154,8 @@ impl Keys {
         self.0.iter().map(|(_, v)| v[row].clone()).collect()
     }
 
-    /// `bit-r50x1 · 0.1`; numbers alone would say nothing, so they carry their column's name.
     fn name(&self, key: &[Value]) -> String {
-        let parts: Vec<String> = self
-            .0
-            .iter()
-            .zip(key)
-            .filter(|(_, v)| !v.is_null())
-            .map(|((n, _), v)| if v.is_string() { label(v) } else { format!("{n} {}", label(v)) })
-            .collect();
-        parts.join(" · ")
+        Spec::name(self.0.iter().map(|(n, _)| n.as_str()).zip(key))
     }
 }
 
@@ -176,12 +216,48 @@ pub fn summarise(frame: &Frame, spec: &Spec) -> Result<Summary> {
     if out.is_empty() {
         return Err(Error::invalid(format!("{} has no defined value to show", spec.y)));
     }
-    let series: Vec<String> = colors
-        .iter()
-        .map(|c| color.name(c))
-        .filter(|n| out.iter().any(|p| p.series.iter().any(|s| s.name == *n)))
-        .collect();
-    Ok(Summary { spec, panels: out, series, xs })
+    let shown = |name: &String| out.iter().any(|p| p.series.iter().any(|s| s.name == *name));
+    let shown: Vec<&Vec<Value>> = colors.iter().filter(|c| shown(&color.name(c))).collect();
+    let series = shown.iter().map(|c| color.name(c)).collect();
+    let looks = match &spec.other {
+        None => (0..shown.len()).map(Look::of).collect(),
+        Some(other) => {
+            let stem = |c: &Vec<Value>| c[..c.len() - 1].to_vec();
+            let mut stems: Vec<Vec<Value>> = shown.iter().map(|c| stem(c)).collect();
+            stems.dedup();
+            let order = |c: &Vec<Value>| stems.iter().position(|s| *s == stem(c)).unwrap_or(0);
+            shown.iter().map(|c| Look { order: order(c), other: c.last().is_some_and(|o| o == other) }).collect()
+        }
+    };
+    Ok(Summary { spec, panels: out, series, looks, xs })
+}
+
+/// Groups one's own results with those of another table (as a publication's), which share columns of these names.
+///
+/// # Errors
+/// As [`summarise`], for either table.
+pub fn beside(own: (&Frame, &str), other: (&Frame, &str), spec: &Spec) -> Result<Summary> {
+    let mut spec = spec.clone();
+    spec.repeat.retain(|r| own.0.column(r).is_ok() && *r != spec.x && !spec.color.contains(r));
+    let mut rows = Rows::new();
+    for (frame, origin) in [own, other] {
+        let (measured, y) = measured(frame, &spec.y)?;
+        let keys = [std::slice::from_ref(&spec.x), &spec.color, &spec.panel].concat();
+        let mut columns: Vec<(&String, Vec<Value>)> =
+            keys.iter().map(|k| Ok((k, values(frame, k)?))).collect::<Result<_>>()?;
+        // Repeats may be counted otherwise elsewhere, or be gone into a mean.
+        for repeat in spec.repeat.iter().filter(|r| frame.column(r).is_ok()) {
+            columns.push((repeat, values(frame, repeat)?));
+        }
+        for row in measured {
+            let named = columns.iter().map(|(name, values)| (name.as_str(), values[row].clone()));
+            let number = y[row].map_or(Value::Null, Value::from);
+            rows.push(named.chain([(ORIGIN, Value::from(origin)), (spec.y.as_str(), number)]));
+        }
+    }
+    spec.color.push(ORIGIN.into());
+    spec.other = Some(other.1.into());
+    summarise(&rows.frame()?, &spec)
 }
 
 /// Rows that hold the measure (about all classes), and its value in every row of the frame.
@@ -214,10 +290,7 @@ fn point(x: &Value, all: impl Iterator<Item = Option<f64>>, spread: Spread) -> O
     let all: Vec<Option<f64>> = all.collect();
     let y: Vec<f64> = all.iter().flatten().copied().collect();
     let mean = mean(&y)?;
-    let bar = match spread {
-        Spread::Interval => t_interval(&y, 0.95).map(|i| (i.low, i.high)),
-        Spread::Deviation => variance(&y).map(|v| (mean - v.sqrt(), mean + v.sqrt())),
-    };
+    let bar = spread.bar(&y);
     Some(Point { x: x.clone(), n: y.len(), undefined: all.len() - y.len(), mean, bar })
 }
 
@@ -229,19 +302,37 @@ impl Summary {
         let (low, high) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
         let each = if low == high { format!("{low}") } else { format!("{low} to {high}") };
         if high <= 1 {
-            return "One run each, so there are no error bars.".into();
+            let other = self.spec.other.as_ref();
+            let other = other.map(|o| format!(" Dashed lines, hollow marks and pale bars: {o}.")).unwrap_or_default();
+            return format!("One run each, so there are no error bars.{other}");
         }
-        let bars = match self.spec.spread {
-            Spread::Interval => "95 % t interval of the mean",
-            Spread::Deviation => "one standard deviation",
-        };
-        format!("Mean over {} ({each} runs each); error bars: {bars}.", self.spec.repeat.join(", "))
+        let over = if self.spec.repeat.is_empty() { "rows".into() } else { self.spec.repeat.join(", ") };
+        let mut out = format!("Mean over {over} ({each} runs each); error bars: {}.", self.spec.spread.name());
+        if let Some(other) = &self.spec.other {
+            out.push_str(&format!(" Dashed lines, hollow marks and pale bars: {other}."));
+        }
+        out
+    }
+
+    /// The look of a series by its name.
+    pub(crate) fn look(&self, name: &str) -> Look {
+        self.series.iter().position(|n| n == name).map_or(Look::of(0), |at| self.looks[at])
+    }
+
+    /// Looks and names for a legend; nothing where there is one series.
+    pub(crate) fn legend(&self) -> Vec<(Look, String)> {
+        if self.series.len() < 2 {
+            return Vec::new();
+        }
+        self.looks.iter().copied().zip(self.series.iter().cloned()).collect()
     }
 
     fn half(&self) -> &'static str {
         match self.spec.spread {
             Spread::Interval => "half of its 95 % t interval",
             Spread::Deviation => "one standard deviation",
+            Spread::Error => "one standard error",
+            Spread::Range => "half of the range",
         }
     }
 
@@ -352,6 +443,33 @@ mod tests {
         );
         let e = summarise(&results(), &Spec::new("shot", "accuracy")).unwrap_err();
         assert!(e.to_string().starts_with("no column shot; there are target"), "{e}");
+    }
+
+    #[test]
+    fn every_spread_is_what_its_name_says() {
+        let y = [1.0, 2.0, 3.0, 6.0];
+        let half = |s: Spread| s.bar(&y).map(|(l, h)| (h - l) / 2.0).unwrap();
+        assert!((half(Spread::Deviation) - 2.160_246_899_469_287).abs() < 1e-12);
+        assert!((half(Spread::Error) - 1.080_123_449_734_643_4).abs() < 1e-12);
+        // scipy.stats.t.ppf(0.975, 3) = 3.182446305284263
+        assert!((half(Spread::Interval) - 3.182_446_305_284_263 * 1.080_123_449_734_643_4).abs() < 1e-9);
+        assert_eq!(Spread::Range.bar(&y), Some((1.0, 6.0)));
+        assert!([Spread::Range, Spread::Error].iter().all(|s| s.bar(&[1.0]).is_none()), "one value has no spread");
+    }
+
+    #[test]
+    fn results_from_elsewhere_take_the_colour_of_their_own_counterpart() {
+        let mut paper = Rows::new();
+        for (target, shots, accuracy) in [("cifar", "1", 0.25), ("cifar", "full", 0.9), ("pets", "1", 0.6)] {
+            paper.push([("target", json!(target)), ("shots", json!(shots)), ("accuracy", json!(accuracy))]);
+        }
+        let spec = Spec::new("shots", "accuracy").color(&["target"]);
+        let s = beside((&results(), "own"), (&paper.frame().unwrap(), "published"), &spec).unwrap();
+        assert_eq!(s.series, ["cifar · own", "cifar · published", "pets · own", "pets · published"]);
+        let looks: Vec<(usize, bool)> = s.looks.iter().map(|l| (l.order, l.other)).collect();
+        assert_eq!(looks, [(0, false), (0, true), (1, false), (1, true)]);
+        assert_eq!(s.panels[0].series[1].points[0].mean, 0.25);
+        assert!(s.caption().contains("pale bars: published"), "{}", s.caption());
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod meter;
 mod progress;
 pub mod reports;
 mod slots;
+pub mod study;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -9,7 +9,10 @@ use std::{
     time::SystemTime,
 };
 
-use super::history::{Course, End};
+use super::{
+    history::{Course, End},
+    study,
+};
 use crate::{
     digest::Digest,
     error::{Error, Result},
@@ -29,13 +32,14 @@ pub fn deliver(pipeline: &Pipeline, store: &Store, folder: &Path) -> Result<Vec<
     let cells: Vec<_> = pipeline
         .cells
         .iter()
-        .filter_map(|cell| Some((cell, last.get(&cell.id)?)))
-        .flat_map(|(cell, last)| last.outputs.values().map(move |artifact| (cell, artifact)))
-        .filter(|(_, artifact)| artifact.kind == ArtifactType::Report)
+        .enumerate()
+        .filter_map(|(at, cell)| Some((at, cell, last.get(&cell.id)?)))
+        .flat_map(|(at, cell, last)| last.outputs.values().map(move |artifact| (at, cell, artifact)))
+        .filter(|(_, _, artifact)| artifact.kind == ArtifactType::Report)
         .collect();
     let root = folder.join(&pipeline.name);
     let mut pages = Vec::new();
-    for (cell, artifact) in &cells {
+    for (at, cell, artifact) in &cells {
         let target = if cells.len() == 1 { root.clone() } else { root.join(file_name(&cell.id)) };
         for file in &artifact.files {
             let path = target.join(&file.name);
@@ -50,6 +54,7 @@ pub fn deliver(pipeline: &Pipeline, store: &Store, folder: &Path) -> Result<Vec<
             std::fs::write(&aside, store.bytes(&file.digest)?).map_err(Error::io(&aside))?;
             std::fs::rename(&aside, &path).map_err(Error::io(&path))?;
         }
+        study::write(pipeline, *at, &last, store, &target)?;
         pages.push(target.join("index.html"));
     }
     Ok(pages)

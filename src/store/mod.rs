@@ -31,6 +31,8 @@ mod backend;
 mod blob;
 mod cache;
 mod fault;
+#[allow(dead_code, reason = "only a collection of garbage forgets runs")]
+mod journal;
 mod last;
 mod lease;
 mod lock;
@@ -48,6 +50,7 @@ mod work;
 
 pub use blob::BlobState;
 pub use fault::{POINTS as FAULT_POINTS, TAKEOVER_POINTS};
+pub use journal::RunEntry;
 pub use last::Last;
 pub use lease::Lease;
 pub use log::Log;

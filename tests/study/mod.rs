@@ -102,7 +102,7 @@ impl Study {
         cells
     }
 
-    /// Every file of the delivered report but the run page, with its bytes.
+    /// Every file of the delivered report but those about the run (which hold clocks), with its bytes.
     pub fn report(&self) -> Vec<(String, Vec<u8>)> {
         let mut files = Vec::new();
         let mut open = vec![self.path("reports")];
@@ -111,7 +111,9 @@ impl Study {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     open.push(path);
-                } else if path.file_name().unwrap() != "run.html" {
+                } else if !["run.html", "summary.json"].iter().any(|n| path.ends_with(n))
+                    && !path.ends_with("reports/index.html")
+                {
                     let name = path.strip_prefix(self.folder.path()).unwrap().display().to_string();
                     files.push((name, std::fs::read(&path).unwrap()));
                 }

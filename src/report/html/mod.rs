@@ -5,12 +5,14 @@
 //! everything can be read; with it, tables sort by a click on their heads.
 
 mod images;
+mod markdown;
 mod provenance;
 mod table;
 
 pub use images::{Gallery, Sample};
+pub(crate) use markdown::render as markdown_html;
 pub use provenance::{Notice, Provenance};
-pub use table::Table;
+pub use table::{Link, Table};
 
 use super::plot::{self, Plot};
 
@@ -71,9 +73,34 @@ impl Page {
         self
     }
 
-    pub fn plot(mut self, plot: &Plot) -> Self {
+    /// A plot, with links to the files of it that lie beside the page.
+    pub fn plot(mut self, plot: &Plot, files: &[&str]) -> Self {
         let id = self.id(&plot.title);
-        self.blocks.push(plot.render(&id));
+        self.blocks.push(plot.render(&id, files));
+        self
+    }
+
+    /// Links to pages that lie beside this one: (file, what is there).
+    pub fn beside(mut self, pages: &[(&str, &str)]) -> Self {
+        let links: Vec<String> =
+            pages.iter().map(|(to, text)| format!("<a href=\"{}\">{}</a>", escape(to), escape(text))).collect();
+        self.blocks.push(format!("<p class=\"beside\">{}</p>\n", links.join(" · ")));
+        self
+    }
+
+    /// Text in the small Markdown of cards: headings, paragraphs, lists and tables.
+    pub fn markdown(mut self, text: &str) -> Self {
+        self.blocks.push(markdown::render(text));
+        self
+    }
+
+    /// A block that opens on demand. `id` can be linked to.
+    pub fn folded(mut self, id: &str, summary: &str, body: &str) -> Self {
+        self.blocks.push(format!(
+            "<details id=\"{}\" class=\"card\"><summary>{}</summary>\n{body}</details>\n",
+            escape(id),
+            escape(summary)
+        ));
         self
     }
 

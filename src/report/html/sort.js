@@ -31,3 +31,12 @@ for (const table of document.querySelectorAll('table')) {
     });
   });
 }
+
+// A link to something that is folded opens it.
+const unfold = () => {
+  const at = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let e = at; e; e = e.parentElement) if (e.tagName === 'DETAILS') e.open = true;
+  at?.scrollIntoView();
+};
+window.addEventListener('hashchange', unfold);
+if (location.hash) unfold();

@@ -14,6 +14,13 @@ const ROWS: usize = 500;
 /// Longer sentences may wrap.
 const WRAP: usize = 36;
 
+/// Where a row comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub text: String,
+    pub to: String,
+}
+
 /// A caption, heads, cells and a note.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -24,6 +31,8 @@ pub struct Table {
     cells: Vec<Vec<Value>>,
     /// Rows before any were cut.
     total: usize,
+    /// One a row, or none at all.
+    links: Vec<Link>,
 }
 
 impl Table {
@@ -32,12 +41,25 @@ impl Table {
         let heads: Vec<String> = frame.columns().iter().map(|c| c.name().to_string()).collect();
         let shown = frame.head(Some(ROWS));
         let cells = heads.iter().map(|h| values(&shown, h)).collect::<Result<_>>()?;
-        Ok(Table { caption: caption.into(), note: String::new(), heads, cells, total: frame.height() })
+        Ok(Table {
+            caption: caption.into(),
+            note: String::new(),
+            heads,
+            cells,
+            total: frame.height(),
+            links: Vec::new(),
+        })
     }
 
     /// A line under the table. It ends with its own full stop.
     pub fn note(mut self, text: &str) -> Self {
         self.note = text.into();
+        self
+    }
+
+    /// A last column `source` that leads to where each row comes from; one link a row of the frame.
+    pub fn links(mut self, links: Vec<Link>) -> Self {
+        self.links = links;
         self
     }
 
@@ -65,12 +87,21 @@ impl Table {
             let class = if *numeric { " class=\"n\"" } else { "" };
             out.push_str(&format!("<th scope=\"col\"{class}>{}</th>", escape(head)));
         }
+        if !self.links.is_empty() {
+            out.push_str("<th scope=\"col\">source</th>");
+        }
         out.push_str("</tr></thead>\n<tbody>\n");
         let styles: Vec<Style> = self.cells.iter().map(|c| Style::of(c)).collect();
         for row in 0..rows {
             out.push_str("<tr>");
             for ((column, numeric), style) in self.cells.iter().zip(&numeric).zip(&styles) {
                 out.push_str(&cell(&column[row], *numeric, style));
+            }
+            if let Some(link) = self.links.get(row) {
+                let (to, text) = (escape(&link.to), escape(&link.text));
+                out.push_str(&format!(
+                    "<td><a class=\"source\" href=\"{to}\" title=\"what this row is made of\">{text}</a></td>"
+                ));
             }
             out.push_str("</tr>\n");
         }

@@ -9,13 +9,59 @@ pub(crate) struct Scale {
     pub high: f64,
     pub from: f64,
     pub to: f64,
+    /// Equal ratios are equal distances; the ends are positive.
+    pub log: bool,
 }
 
 impl Scale {
+    pub fn linear(low: f64, high: f64, from: f64, to: f64) -> Self {
+        Scale { low, high, from, to, log: false }
+    }
+
     pub fn at(&self, v: f64) -> f64 {
-        let share = if self.high > self.low { (v - self.low) / (self.high - self.low) } else { 0.5 };
+        let f = |v: f64| if self.log { v.max(f64::MIN_POSITIVE).ln() } else { v };
+        let (low, high) = (f(self.low), f(self.high));
+        let share = if high > low { (f(v) - low) / (high - low) } else { 0.5 };
         self.from + share * (self.to - self.from)
     }
+
+    /// Ticks within the ends, with their labels.
+    pub fn ticks(&self, count: usize) -> Vec<(f64, String)> {
+        let all = if self.log { log_ticks(self.low, self.high) } else { ticks(self.low, self.high, count) };
+        let slack = 1e-9 * (self.high - self.low).abs();
+        let all: Vec<f64> = all.into_iter().filter(|t| *t >= self.low - slack && *t <= self.high + slack).collect();
+        let labels = if self.log { all.iter().map(|t| short(*t)).collect() } else { tick_labels(&all) };
+        all.into_iter().zip(labels).collect()
+    }
+}
+
+/// 1, 2 and 5 times the powers of ten, or the powers alone where those would crowd.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = (high / low).log10();
+    let steps: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let stride = ((last - first) / 6).max(1) as usize;
+    let all: Vec<f64> =
+        (first..=last).step_by(stride).flat_map(|p| steps.iter().map(move |s| s * 10f64.powi(p))).collect();
+    let inside = all.iter().filter(|t| **t >= low && **t <= high).count();
+    // Less than two would say nothing of the scale.
+    if inside < 2 { ticks(low, high, 4).into_iter().filter(|t| *t > 0.0).collect() } else { all }
+}
+
+/// A number in few characters: `0.1`, `250`, `5k`, `1.28M`.
+pub(crate) fn short(v: f64) -> String {
+    let (scaled, unit) = match v.abs() {
+        a if a >= 1e9 => (v / 1e9, "G"),
+        a if a >= 1e6 => (v / 1e6, "M"),
+        a if a >= 1e3 => (v / 1e3, "k"),
+        _ => (v, ""),
+    };
+    if v != 0.0 && v.abs() < 1e-3 {
+        return format!("{v:e}");
+    }
+    let text = format!("{scaled:.3}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text}{unit}")
 }
 
 /// Round tick values from within or just around [low, high], about `count` of them.
@@ -53,6 +99,9 @@ pub(crate) fn tick_labels(ticks: &[f64]) -> Vec<String> {
 
 /// A mean, and the ends of its error bar.
 pub(crate) type Bar = (f64, Option<(f64, f64)>);
+
+/// A place along x, what is there, and the ends of its bar or band.
+pub type Placed = (f64, f64, Option<(f64, f64)>);
 
 /// The range of a measure with its bars: round, and within [0, 1] where the means are.
 pub(crate) fn range(values: &[Bar]) -> (f64, f64) {
@@ -104,7 +153,7 @@ impl Frame {
         let labels = tick_labels(&all);
         let left = 14.0 + labels.iter().map(|l| text_width(l)).fold(16.0, f64::max);
         let (right, top, bottom) = (width - 12.0, 28.0, height - below);
-        let y = Scale { low: range.0, high: range.1, from: bottom, to: top };
+        let y = Scale::linear(range.0, range.1, bottom, top);
         let mut body = format!("<text class=\"tick\" x=\"4\" y=\"12\">{}</text>", super::escape(name));
         for (t, label) in all.iter().zip(&labels) {
             let at = number(y.at(*t));
@@ -122,6 +171,34 @@ impl Frame {
             b = number(bottom)
         ));
         Frame { left, right, top, bottom, y, body }
+    }
+
+    /// Ticks and name of a numeric horizontal axis; `height` is that of the whole panel.
+    pub fn numeric_x(&mut self, x: &Scale, name: &str, height: f64) {
+        let mut free = f64::NEG_INFINITY;
+        for (t, label) in x.ticks(5) {
+            let (at, half) = (x.at(t), text_width(&label) / 2.0);
+            self.body.push_str(&format!("<path class=\"base\" d=\"M{} {}v4\"/>", number(at), number(self.bottom)));
+            // A label that would touch the one before is left out; its tick stays.
+            if at - half > free + 4.0 {
+                free = at + half;
+                self.body.push_str(&format!(
+                    "<text class=\"tick mid\" x=\"{}\" y=\"{}\">{label}</text>",
+                    number(at),
+                    number(self.bottom + 17.0)
+                ));
+            }
+        }
+        self.x_name(name, height);
+    }
+
+    pub fn x_name(&mut self, name: &str, height: f64) {
+        self.body.push_str(&format!(
+            "<text class=\"mid\" x=\"{}\" y=\"{}\">{}</text>",
+            number((self.left + self.right) / 2.0),
+            number(height - 6.0),
+            super::escape(&super::fit(name, self.right - self.left))
+        ));
     }
 
     /// y in units, kept inside the panel; the flag says whether it was cut.
@@ -143,6 +220,17 @@ mod tests {
         assert_eq!(tick_labels(&ticks(0.61, 0.67, 5)), ["0.60", "0.62", "0.64", "0.66", "0.68"]);
         let flat = range(&[(0.5, None)]);
         assert!(flat.0 < 0.5 && flat.1 > 0.5);
+    }
+
+    #[test]
+    fn a_logarithmic_scale_has_equal_ratios_at_equal_distances() {
+        let x = Scale { low: 100.0, high: 10_000.0, from: 0.0, to: 200.0, log: true };
+        assert!((x.at(1000.0) - 100.0).abs() < 1e-9);
+        let labels: Vec<String> = x.ticks(5).into_iter().map(|t| t.1).collect();
+        assert_eq!(labels, ["100", "200", "500", "1k", "2k", "5k", "10k"]);
+        let narrow = Scale { low: 240.0, high: 310.0, from: 0.0, to: 1.0, log: true };
+        assert!(narrow.ticks(5).len() >= 2, "{:?}", narrow.ticks(5));
+        assert_eq!([0.1, 250.0, 1_281_167.0, 0.0].map(short), ["0.1", "250", "1.281M", "0"]);
     }
 
     #[test]

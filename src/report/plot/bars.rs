@@ -2,13 +2,13 @@
 //!
 //! Horizontal, since names of sources and targets are long and phones are narrow.
 
-use super::{Marks, PanelSvg, Plot, Scale, WIDTH, axis, fit, lines::describe, number, style};
+use super::{Marks, PanelSvg, Plot, Scale, WIDTH, axis, fit, lines::describe, number, text_width};
 use crate::{
     error::Result,
     report::{
-        frame::{Frame, label},
+        frame::label,
         html::escape,
-        summary::{Panel, Spec, Summary, summarise},
+        summary::{Panel, Summary},
     },
 };
 
@@ -16,10 +16,9 @@ const BAR: f64 = 15.0;
 const GAP: f64 = 3.0;
 
 /// Means as bars with error bars, grouped by x.
-pub fn bars(frame: &Frame, spec: &Spec, title: &str) -> Result<Plot> {
-    let summary = summarise(frame, spec)?;
-    let panels = summary.panels.iter().map(|p| panel(&summary, p)).collect();
-    let legend = if summary.series.len() > 1 { summary.series.clone() } else { Vec::new() };
+pub fn bars(summary: &Summary, title: &str) -> Result<Plot> {
+    let panels = summary.panels.iter().map(|p| panel(summary, p)).collect();
+    let legend = summary.legend();
     Ok(Plot {
         title: title.into(),
         caption: summary.caption(),
@@ -37,8 +36,8 @@ fn panel(summary: &Summary, panel: &Panel) -> PanelSvg {
     let mut with_zero = points;
     with_zero.push((0.0, None));
     let (low, high) = axis::range(&with_zero);
-    let (left, right, top) = (12.0, WIDTH - 44.0, 8.0);
-    let x = Scale { low, high, from: left, to: right };
+    let (left, right, top) = (12.0, WIDTH - 20.0 - text_width("0.000"), 8.0);
+    let x = Scale::linear(low, high, left, right);
     let mut groups = String::new();
     let mut y = top;
     for value in &summary.xs {
@@ -55,12 +54,11 @@ fn panel(summary: &Summary, panel: &Panel) -> PanelSvg {
         ));
         y += 18.0;
         for (series, p) in rows {
-            let order = summary.series.iter().position(|n| *n == series.name).unwrap_or(0);
             let (zero, end) = (x.at(0.0), x.at(p.mean));
             let mut told = format!("{}: {}, mean {:.4}", series.name, label(value), p.mean);
             groups.push_str(&format!(
                 "<g><rect class=\"bar {}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{BAR}\" rx=\"1.5\"/>",
-                style(order),
+                summary.look(&series.name).class(),
                 number(zero.min(end)),
                 number(y),
                 number((end - zero).abs())

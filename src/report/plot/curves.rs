@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Marks, PanelSvg, Plot, Scale, WIDTH, axis, number, style};
+use super::{Look, Marks, PanelSvg, Plot, Scale, WIDTH, axis, number};
 use crate::{
     error::{Error, Result},
     report::{
@@ -63,7 +63,7 @@ pub fn learning_curves(frame: &Frame, columns: &Curves<'_>, title: &str) -> Resu
     if ranges.iter().any(|r| *r != ranges[0]) {
         caption.push_str(" Vertical scales differ.");
     }
-    let legend = if colors.len() > 1 { colors } else { Vec::new() };
+    let legend = if colors.len() > 1 { (0..).map(Look::of).zip(colors).collect() } else { Vec::new() };
     Ok(Plot {
         title: title.into(),
         caption,
@@ -127,27 +127,13 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn panel(name: &str, runs: &[&Run], colors: &[String], range: (f64, f64), columns: &Curves<'_>) -> PanelSvg {
     let height = 260.0;
     let mut f = axis::Frame::new(range, columns.y, WIDTH, height, 42.0);
-    let mut body = std::mem::take(&mut f.body);
     let ends = runs
         .iter()
         .flat_map(|r| &r.points)
         .fold((f64::INFINITY, f64::NEG_INFINITY), |e, p| (e.0.min(p.0), e.1.max(p.0)));
-    let scale = Scale { low: ends.0, high: ends.1, from: f.left + 6.0, to: f.right - 6.0 };
-    let all: Vec<f64> =
-        axis::ticks(ends.0, ends.1, 5).into_iter().filter(|t| *t >= ends.0 - 1e-9 && *t <= ends.1 + 1e-9).collect();
-    for (t, text) in all.iter().zip(axis::tick_labels(&all)) {
-        body.push_str(&format!(
-            "<text class=\"tick mid\" x=\"{}\" y=\"{}\">{text}</text>",
-            number(scale.at(*t)),
-            number(f.bottom + 17.0)
-        ));
-    }
-    body.push_str(&format!(
-        "<text class=\"mid\" x=\"{}\" y=\"{}\">{}</text>",
-        number((f.left + f.right) / 2.0),
-        number(height - 6.0),
-        escape(columns.x)
-    ));
+    let scale = Scale::linear(ends.0, ends.1, f.left + 6.0, f.right - 6.0);
+    f.numeric_x(&scale, columns.x, height);
+    let mut body = std::mem::take(&mut f.body);
     let mut description = format!("{} over {}.", columns.y, columns.x);
     for run in runs {
         let order = colors.iter().position(|c| *c == run.color).unwrap_or(0);
@@ -156,7 +142,7 @@ fn panel(name: &str, runs: &[&Run], colors: &[String], range: (f64, f64), column
             points.iter().map(|(x, y)| format!("{} {}", number(scale.at(*x)), number(f.clip(*y).0))).collect();
         body.push_str(&format!(
             "<g class=\"{}\"><path class=\"line thin\" d=\"M{}\"><title>{}</title></path></g>",
-            style(order),
+            Look::of(order).class(),
             path.join("L"),
             escape(&run.color)
         ));

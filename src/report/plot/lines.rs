@@ -1,27 +1,54 @@
-//! Lines with error bars over a categorical x: the shots curve.
+//! Lines with error bars: over categories (the shots curve) or over a number (the scale curve).
 
-use super::{Marks, PanelSvg, Plot, WIDTH, axis, fit, marker, number, style, text_width};
+use serde_json::Value;
+
+use super::{Marks, PanelSvg, Plot, Scale, WIDTH, axis, fit, marker, number, text_width, whisker};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     report::{
-        frame::Frame,
         frame::label,
         html::escape,
-        summary::{Panel, Spec, Summary, summarise},
+        summary::{Panel, Summary},
     },
 };
 
+/// What the horizontal axis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Horizontal {
+    /// Values in their natural order (1, 5, 10, full), equally spaced.
+    Categories,
+    Linear,
+    /// Numbers above zero at distances of their ratios.
+    Logarithmic,
+}
+
 /// Means with error bars over x in its natural order (1, 5, 10, full), equally spaced.
-pub fn shots_curve(frame: &Frame, spec: &Spec, title: &str) -> Result<Plot> {
-    let summary = summarise(frame, spec)?;
+pub fn shots_curve(summary: &Summary, title: &str) -> Result<Plot> {
+    curve(summary, Horizontal::Categories, title)
+}
+
+/// Means with error bars over x.
+///
+/// # Errors
+/// A value of x that is no number, or that has no logarithm.
+pub fn curve(summary: &Summary, across: Horizontal, title: &str) -> Result<Plot> {
+    if across != Horizontal::Categories {
+        for x in &summary.xs {
+            numeric(x, across, &summary.spec.x)?;
+        }
+    }
     let values: Vec<Vec<_>> = summary
         .panels
         .iter()
         .map(|p| p.series.iter().flat_map(|s| &s.points).map(|p| (p.mean, p.bar)).collect())
         .collect();
     let ranges = axis::ranges(&values);
-    let panels: Vec<PanelSvg> = summary.panels.iter().zip(&ranges).map(|(p, r)| panel(&summary, p, *r)).collect();
+    let panels: Vec<PanelSvg> =
+        summary.panels.iter().zip(&ranges).map(|(p, r)| panel(summary, p, *r, across)).collect();
     let mut caption = summary.caption();
+    if across == Horizontal::Logarithmic {
+        caption.push_str(&format!(" Logarithmic scale of {}.", summary.spec.x));
+    }
     if ranges.iter().any(|r| *r != ranges[0]) {
         caption.push_str(" Vertical scales differ.");
     }
@@ -29,54 +56,82 @@ pub fn shots_curve(frame: &Frame, spec: &Spec, title: &str) -> Result<Plot> {
     if cut {
         caption.push_str(" Bars that end in an arrow go on beyond the axis.");
     }
-    let legend = if summary.series.len() > 1 { summary.series.clone() } else { Vec::new() };
     Ok(Plot {
         title: title.into(),
         caption,
         panels,
-        legend,
+        legend: summary.legend(),
         legend_title: summary.spec.color.join(" · "),
         data: Some(summary.data()?),
         marks: Marks::Points,
     })
 }
 
-fn panel(summary: &Summary, panel: &Panel, range: (f64, f64)) -> PanelSvg {
+/// A number of the horizontal axis, also where it is written as text.
+pub(super) fn numeric(x: &Value, across: Horizontal, name: &str) -> Result<f64> {
+    let number = x.as_f64().or_else(|| x.as_str().and_then(|s| s.parse().ok())).filter(|v: &f64| v.is_finite());
+    match number {
+        None => Err(Error::invalid(format!("{name} is {}, which is no number to place on an axis", label(x)))
+            .with_hint("use shots_curve for categories, or leave these rows out with where")),
+        Some(v) if v <= 0.0 && across == Horizontal::Logarithmic => {
+            Err(Error::invalid(format!("{name} is {v}, which has no place on a logarithmic axis"))
+                .with_hint("say log_x: false"))
+        }
+        Some(v) => Ok(v),
+    }
+}
+
+/// The scale of a numeric axis whose ends are a little outside the data.
+pub(super) fn scale(xs: &[f64], across: Horizontal, f: &axis::Frame) -> Scale {
+    let (low, high) = xs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
+    let log = across == Horizontal::Logarithmic;
+    let (low, high) = match (low < high, log) {
+        (true, _) => (low, high),
+        (false, true) => (low / 2.0, high * 2.0),
+        (false, false) => (low - 1.0, high + 1.0),
+    };
+    Scale { low, high, from: f.left + 14.0, to: f.right - 14.0, log }
+}
+
+fn panel(summary: &Summary, panel: &Panel, range: (f64, f64), across: Horizontal) -> PanelSvg {
     let labels: Vec<String> = summary.xs.iter().map(label).collect();
     let widest = labels.iter().map(|l| text_width(l)).fold(0.0, f64::max);
-    let tilted = widest > 330.0 / labels.len().max(1) as f64 - 6.0;
+    let categories = across == Horizontal::Categories;
+    let tilted = categories && widest > 330.0 / labels.len().max(1) as f64 - 6.0;
     let below = if tilted { 34.0 + 0.55 * widest.min(120.0) } else { 42.0 };
     let height = 218.0 + below;
     let mut f = axis::Frame::new(range, &summary.spec.y, WIDTH, height, below);
     let band = (f.right - f.left) / labels.len().max(1) as f64;
-    let centre = |i: usize| f.left + (i as f64 + 0.5) * band;
-    let mut body = std::mem::take(&mut f.body);
-    for (i, l) in labels.iter().enumerate() {
-        let (x, y) = (centre(i), f.bottom + 17.0);
-        if tilted {
-            body.push_str(&format!(
-                "<text class=\"tick end\" transform=\"translate({},{}) rotate(-33)\">{}</text>",
-                number(x + 4.0),
-                number(y - 4.0),
-                escape(&fit(l, 120.0))
-            ));
-        } else {
-            body.push_str(&format!(
-                "<text class=\"tick mid\" x=\"{}\" y=\"{}\">{}</text>",
-                number(x),
-                number(y),
-                escape(l)
-            ));
+    // Series stand side by side within a band, so that their bars can be told apart; on a scale of numbers
+    // the shift is small, since it is a falsehood there.
+    let many = summary.series.len().max(1) as f64;
+    let apart = if categories { (band * 0.55 / many).min(9.0) } else { (10.0 / many).min(2.5) };
+    let place_of: Vec<f64> = if categories {
+        (0..labels.len()).map(|i| f.left + (i as f64 + 0.5) * band).collect()
+    } else {
+        let xs: Vec<f64> = summary.xs.iter().map(|x| numeric(x, across, &summary.spec.x).unwrap_or_default()).collect();
+        let scale = scale(&xs, across, &f);
+        f.numeric_x(&scale, &summary.spec.x, height);
+        xs.iter().map(|x| scale.at(*x)).collect()
+    };
+    if categories {
+        for (x, l) in place_of.iter().zip(&labels) {
+            let y = f.bottom + 17.0;
+            let text = if tilted {
+                format!(
+                    "<text class=\"tick end\" transform=\"translate({},{}) rotate(-33)\">{}</text>",
+                    number(x + 4.0),
+                    number(y - 4.0),
+                    escape(&fit(l, 120.0))
+                )
+            } else {
+                format!("<text class=\"tick mid\" x=\"{}\" y=\"{}\">{}</text>", number(*x), number(y), escape(l))
+            };
+            f.body.push_str(&text);
         }
+        f.x_name(&summary.spec.x, height);
     }
-    body.push_str(&format!(
-        "<text class=\"mid\" x=\"{}\" y=\"{}\">{}</text>",
-        number((f.left + f.right) / 2.0),
-        number(height - 6.0),
-        escape(&summary.spec.x)
-    ));
-    // Series stand side by side within a band, so that their bars can be told apart.
-    let apart = (band * 0.55 / summary.series.len().max(1) as f64).min(9.0);
+    let mut body = std::mem::take(&mut f.body);
     for series in &panel.series {
         let order = summary.series.iter().position(|n| *n == series.name).unwrap_or(0);
         let shift = (order as f64 - (summary.series.len() as f64 - 1.0) / 2.0) * apart;
@@ -85,21 +140,22 @@ fn panel(summary: &Summary, panel: &Panel, range: (f64, f64)) -> PanelSvg {
             .iter()
             .map(|p| {
                 let i = summary.xs.iter().position(|x| *x == p.x).unwrap_or(0);
-                (centre(i) + shift, f.clip(p.mean).0)
+                (place_of[i] + shift, f.clip(p.mean).0)
             })
             .collect();
         let path: Vec<String> = place.iter().map(|(x, y)| format!("{} {}", number(*x), number(*y))).collect();
-        body.push_str(&format!("<g class=\"{}\"><path class=\"line\" d=\"M{}\"/>", style(order), path.join("L")));
+        let look = summary.look(&series.name);
+        body.push_str(&format!("<g class=\"{}\"><path class=\"line\" d=\"M{}\"/>", look.class(), path.join("L")));
         for (p, (x, y)) in series.points.iter().zip(&place) {
             let mut told = format!("{}: {} {}, mean {:.4}", series.name, summary.spec.x, label(&p.x), p.mean);
             body.push_str("<g>");
             if let Some((low, high)) = p.bar {
-                body.push_str(&whisker(*x, f.clip(low), f.clip(high)));
+                body.push_str(&whisker(*x, f.clip(low), f.clip(high), true));
                 told.push_str(&format!(" ({low:.4} to {high:.4})"));
             }
             body.push_str(&format!(
                 "{}<title>{}, {} runs</title></g>",
-                marker(order, *x, *y),
+                marker(look.order, *x, *y),
                 escape(told.trim_start_matches(": ")),
                 p.n
             ));
@@ -107,30 +163,6 @@ fn panel(summary: &Summary, panel: &Panel, range: (f64, f64)) -> PanelSvg {
         body.push_str("</g>");
     }
     PanelSvg { title: panel.name.clone(), height, body, description: describe(summary, panel) }
-}
-
-/// A bar with caps, or an arrow head at an end that was cut.
-fn whisker(x: f64, low: (f64, bool), high: (f64, bool)) -> String {
-    let end = |(y, cut): (f64, bool), inward: f64| {
-        let d = if cut { 4.0 * inward } else { 0.0 };
-        format!(
-            "M{} {}L{} {}L{} {}",
-            number(x - 3.0),
-            number(y + d),
-            number(x),
-            number(y),
-            number(x + 3.0),
-            number(y + d)
-        )
-    };
-    format!(
-        "<path class=\"whisker\" d=\"M{x} {}V{}{}{}\"/>",
-        number(low.0),
-        number(high.0),
-        end(low, -1.0),
-        end(high, 1.0),
-        x = number(x)
-    )
 }
 
 /// One sentence a series: where it starts and ends.

@@ -6,8 +6,10 @@
 
 mod diff;
 mod doctor;
+mod fetch;
 mod generate;
 mod graph;
+mod inspect;
 mod layout;
 mod ls;
 mod output;
@@ -58,6 +60,10 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Write a generated dataset to a folder, in its native layout
     Generate(generate::Arguments),
+    /// Download a public dataset, or tell how to obtain one
+    Fetch(fetch::Arguments),
+    /// Tell which format a folder or file looks like, and what is missing
+    Inspect(inspect::Arguments),
 }
 
 /// Why a command ends without its result.
@@ -131,6 +137,8 @@ pub fn main() -> ExitCode {
         Command::Schema(a) => schema::run(a),
         Command::Doctor(a) => doctor::run(a),
         Command::Generate(a) => generate::run(a),
+        Command::Fetch(a) => fetch::run(a),
+        Command::Inspect(a) => inspect::run(a),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

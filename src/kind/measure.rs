@@ -88,8 +88,8 @@ fn note_undefined(cell: &Cell, scores: &Scores, predictions: &Predictions) {
             .collect();
         let detail = match classes.as_slice() {
             [] => "metrics without a value, such as the precision of a class that is never predicted".to_string(),
-            [few @ ..] if few.len() <= MOST_NAMED => few.join("; "),
-            [many @ ..] => format!("{}; and {} classes more", many[..MOST_NAMED].join("; "), many.len() - MOST_NAMED),
+            few if few.len() <= MOST_NAMED => few.join("; "),
+            many => format!("{}; and {} classes more", many[..MOST_NAMED].join("; "), many.len() - MOST_NAMED),
         };
         cell.note("undefined_metrics", undefined as u64, detail);
     }

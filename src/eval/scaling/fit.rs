@@ -206,9 +206,15 @@ impl<'a> Problem<'a> {
     }
 
     fn best(&self, of: Residual, starts: Starts) -> Option<Fit> {
+        let mut ends: Vec<(f64, Vec<f64>)> = self.starts(starts).into_iter().map(|s| self.descend(of, s)).collect();
+        if matches!(starts, Starts::From(_)) {
+            // A refit is one of a thousand: only its best descent goes on.
+            ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+            ends.truncate(1);
+        }
         let mut best: Option<(f64, Vec<f64>)> = None;
-        for start in self.starts(starts) {
-            let (value, t) = self.descend(of, start);
+        for (value, t) in ends {
+            let (value, t) = self.polish(of, value, t);
             if value.is_finite() && best.as_ref().is_none_or(|(least, _)| value < *least) {
                 best = Some((value, t));
             }
@@ -219,7 +225,7 @@ impl<'a> Problem<'a> {
         parameters.iter().all(|p| p.is_finite()).then_some(Fit { law: self.law, parameters, objective, delta })
     }
 
-    /// Levenberg and Marquardt's steps with Huber's weights until none improves, then L-BFGS from there.
+    /// Levenberg and Marquardt's steps with Huber's weights until none improves.
     fn descend(&self, of: Residual, mut t: Vec<f64>) -> (f64, Vec<f64>) {
         let p = t.len();
         let mut value = self.objective(of, &t);
@@ -257,9 +263,10 @@ impl<'a> Problem<'a> {
                 break;
             }
         }
-        self.polish(of, value, t)
+        (value, t)
     }
 
+    /// L-BFGS from where these end.
     fn polish(&self, of: Residual, value: f64, t: Vec<f64>) -> (f64, Vec<f64>) {
         // In units of the value, so that the minimiser's tolerance is relative.
         let unit = if value > 0.0 && value.is_finite() { value } else { return (value, t) };

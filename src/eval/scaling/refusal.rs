@@ -94,8 +94,11 @@ fn falling(means: &[(f64, f64)]) -> Option<String> {
     })
 }
 
+/// A size of a run.
+type Size = fn(&Observation) -> f64;
+
 fn both(law: Law, points: &[Observation], demand: Demand) -> Option<String> {
-    let axes: [(&str, fn(&Observation) -> f64, fn(&Observation) -> f64); 2] =
+    let axes: [(&str, Size, Size); 2] =
         [("data sizes", |p| p.data, |p| p.model), ("model sizes", |p| p.model, |p| p.data)];
     for (what, size, other) in axes {
         let means = by_size(points, size);

@@ -74,12 +74,12 @@ fn points_that_cannot_bear_a_law_give_nulls_and_the_reason() {
 }
 
 #[test]
-fn undefined_runs_are_counted_and_one_seed_a_size_draws_residuals() {
+fn undefined_runs_are_counted_and_one_seed_a_size_draws_noise() {
     let mut points: Vec<Point> = study().into_iter().filter(|p| p.axis("seed") == Some(&json!(0))).collect();
     points.push(point(json!(300), "bit-r50x1", 1, None));
     let found = tables(&points, json!({}));
     assert_eq!(of_law(&found.table, "power_law", "undefined"), json!(1));
-    assert_eq!(of_law(&found.table, "power_law", "resampled"), json!("residuals"));
+    assert_eq!(of_law(&found.table, "power_law", "resampled"), json!("noise"));
     assert!(found.notes.iter().any(|n| n.0 == "undefined_metric" && n.1 == 1));
 }
 

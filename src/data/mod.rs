@@ -11,6 +11,7 @@ pub mod leakage;
 pub mod loader;
 pub mod merge;
 pub mod phantom;
+pub mod randaugment;
 pub mod sampling;
 pub mod split;
 pub mod subset;

@@ -14,7 +14,7 @@ SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test check format lint docs real-tables \
-        bench bench-setup bench-compute
+        bench bench-setup bench-compute bench-memory check-timm
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -69,3 +69,10 @@ bench-setup: ## the peers' Python environment
 bench-compute: ## training and inference beside PyTorch, interleaved
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/compare_compute.py
+
+bench-memory: ## peak memory of fine-tuning at 480 px
+	$(CARGO) bench --locked --bench memory
+
+check-timm: build ## weights both ways between this program and timm, logits equal
+	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
+	$(VENV)/bin/python benches/peers/check_timm.py $(SCALESHOT)

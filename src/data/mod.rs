@@ -14,6 +14,7 @@ pub mod merge;
 pub mod phantom;
 pub mod pickle;
 pub mod recognize;
+pub mod randaugment;
 pub mod sampling;
 pub mod split;
 pub mod subset;

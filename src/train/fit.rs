@@ -10,28 +10,25 @@
 //! Filling runs on the same rayon pool as the step, so that neither waits for the other and no thread is
 //! added. A cancelled run drops the unfinished step and writes the state after the last finished one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{
     Session,
-    checkpoint::{self, Checkpoint, State},
+    checkpoint::State,
     course::{Course, Feed},
     curve::{Best, CurvePoint},
-    infer::each_batch,
-    score::{Score, score},
-    spec::{ClassWeights, FitSpec, Keep, Optimizer},
+    memory,
+    run::Run,
+    spec::{ClassWeights, FitSpec, Keep},
 };
 use crate::{
     data::loader::{Examples, Labels},
     digest::Digest,
     error::{Error, Result},
-    model::{
-        bit::{Bit, Images},
-        weights::Named,
-    },
-    nn::sgd_agc::{SgdAgc, SgdAgcOptions},
+    model::bit::{Bit, Images},
+    nn::optimizer::{Optimizer, Parts},
 };
 
 /// What a training came to; the weights are in the model.
@@ -43,6 +40,25 @@ pub struct Fit {
     pub best: Option<Best>,
     /// The step of the checkpoint that the run continued from. It says nothing about the result.
     pub resumed_from: Option<u64>,
+    /// Where the time of this process's steps went. It says nothing about the result.
+    pub pace: Pace,
+}
+
+/// Where the time of a training's steps went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    pub steps: u64,
+    /// Of all steps, validation and checkpoints apart.
+    pub whole: Duration,
+    /// Of that, what steps waited for their images.
+    pub waited: Duration,
+}
+
+impl Pace {
+    /// Share of the steps' time that they waited for their images; none before the first step.
+    pub fn wait_share(&self) -> Option<f64> {
+        (self.steps > 0).then(|| self.waited.as_secs_f64() / self.whole.as_secs_f64().max(1e-9))
+    }
 }
 
 /// Trains `model` on `train`. Scores `valid`, where given, at the spec's distances and at the end.
@@ -58,16 +74,21 @@ pub fn fit(
     session: &Session,
 ) -> Result<Fit> {
     check(model, train, valid, spec)?;
+    model.set_precision(spec.precision);
+    model.set_keep(spec.checkpoint.keep());
+    let (height, width) = spec.view.size(train.dims());
+    let image_bytes = memory::activation_bytes(model.config(), (height, width), spec.precision, spec.checkpoint);
+    let micro = memory::micro_batch(spec.micro_batch, spec.batch, image_bytes);
     let course = Course::new(spec, train.len());
-    let mut feed = Feed::new(train, spec, course.mixup);
-    let mut optimizer = optimizer(spec);
+    let mut feed = Feed::new(train, spec, course.mixup, micro);
+    let mut optimizer = optimizer(model, spec);
     let fingerprint = if session.checkpoint.is_some() { fingerprint(model, train, spec)? } else { String::new() };
-    let mut run = Run::resume(model, &mut optimizer, fingerprint, session)?;
+    let mut run = Run::resume(model, &mut *optimizer, spec, fingerprint, session)?;
     session.progress.begin(course.steps, "steps");
     session.progress.advance(run.state.step);
 
     let parts = feed.parts();
-    let (height, width) = spec.view.size(train.dims());
+    let mut pace = Pace::default();
     let (mut front, mut back) = (Vec::new(), Vec::new());
     let mut batch = feed.batch(run.state.step);
     if run.state.step < course.steps {
@@ -76,9 +97,9 @@ pub fn fit(
     let mut saved = Instant::now();
     loop {
         if run.state.followed < run.state.step {
-            let followed = run.follow(model, valid, spec, &course, session);
+            let followed = run.follow(model, valid, spec, micro, &course, session);
             if matches!(followed, Err(Error::Interrupted)) {
-                run.save(model, &optimizer, session)?;
+                run.save(model, &*optimizer, session)?;
             }
             followed?;
         }
@@ -86,16 +107,17 @@ pub fn fit(
             break;
         }
         if saved.elapsed().as_secs() >= session.checkpoint_every_s && run.state.step > 0 {
-            run.save(model, &optimizer, session)?;
+            run.save(model, &*optimizer, session)?;
             saved = Instant::now();
         }
         let step = run.state.step;
+        let begun = Instant::now();
         let upcoming = (step + 1 < course.steps).then(|| feed.batch(step + 1));
         let mut loss = 0.0;
         model.zero_gradients();
         for (k, part) in parts.iter().enumerate() {
             if session.cancel.requested() {
-                run.save(model, &optimizer, session)?;
+                run.save(model, &*optimizer, session)?;
                 return Err(Error::Interrupted);
             }
             let next = match parts.get(k + 1) {
@@ -105,19 +127,25 @@ pub fn fit(
             let targets = feed.targets(&batch, part.clone());
             let images = Images { data: &front, n: part.len(), height, width };
             let (computed, filled) = rayon::join(
-                || model.loss_backward(&images, &targets.borrow(), batch.scale()),
+                || (model.loss_backward(&images, &targets.borrow(), batch.scale()), Instant::now()),
                 || next.map_or(Ok(()), |(b, part)| feed.fill(b, part.clone(), &mut back)),
             );
-            loss += computed?;
+            pace.waited += computed.1.elapsed();
+            loss += computed.0?;
             filled?;
             std::mem::swap(&mut front, &mut back);
         }
         let lr = course.rates.at(step);
         if !loss.is_finite() {
-            return Err(Error::NotFinite { loss, step, lr, norms: largest_norms(model) });
+            let norms = largest_norms(model);
+            let checkpoint = run.keep_any(model, &*optimizer, session)?;
+            return Err(Error::NotFinite { loss, step, lr, norms, checkpoint });
         }
-        model.step(&mut optimizer, lr);
+        model.step(&mut *optimizer, lr);
+        run.average(model);
         run.state.step += 1;
+        pace.steps += 1;
+        pace.whole += begun.elapsed();
         run.state.loss_sum += loss;
         run.state.loss_count += 1;
         session.progress.advance(1);
@@ -125,13 +153,9 @@ pub fn fit(
             batch = next;
         }
     }
-    if spec.keep == Keep::Best {
-        for (name, tensor) in &run.best {
-            model.load(name, tensor)?;
-        }
-    }
+    run.settle(model, spec)?;
     let State { curve, step, best, .. } = run.state;
-    Ok(Fit { curve, steps: step, best, resumed_from: run.resumed_from })
+    Ok(Fit { curve, steps: step, best, resumed_from: run.resumed_from, pace })
 }
 
 fn check(model: &Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec) -> Result<()> {
@@ -196,20 +220,13 @@ fn check(model: &Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec
     }
 }
 
-fn optimizer(spec: &FitSpec) -> SgdAgc {
-    let Optimizer::SgdAgc(o) = &spec.optimizer;
-    SgdAgc::new(SgdAgcOptions {
-        momentum: o.momentum,
-        nesterov: true,
-        weight_decay: o.weight_decay,
-        clipping: o.clipping,
-        eps: o.eps,
-        frozen: spec.freeze.clone(),
-        lr_factors: spec.lr_factors.iter().map(|(name, &factor)| (name.clone(), factor)).collect(),
-    })
+fn optimizer(model: &Bit, spec: &FitSpec) -> Box<dyn Optimizer> {
+    let lr_factors = spec.factors(model.parameters().iter().map(|p| p.name.as_str()));
+    spec.optimizer.build(Parts { frozen: spec.freeze.clone(), lr_factors })
 }
 
-/// Names what is trained on what, so that a checkpoint of something else is not continued.
+/// Names what is trained on what, so that a checkpoint of something else is not continued. Another family of
+/// kernels would continue to other last digits, so it is something else too.
 fn fingerprint(model: &Bit, train: &Examples, spec: &FitSpec) -> Result<String> {
     let labels = match train.labels() {
         Labels::Class { y, .. } => Digest::of(&y.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<_>>()),
@@ -228,6 +245,7 @@ fn fingerprint(model: &Bit, train: &Examples, spec: &FitSpec) -> Result<String> 
         "weights": Digest(*weights.finalize().as_bytes()),
         "spec": serde_json::to_value(spec)?,
         "labels": labels,
+        "kernel": spec.precision.kernel_name(),
         "pixels": [dims.height, dims.width, dims.channels],
     });
     Ok(Digest::of_json(&parts).hex())
@@ -241,327 +259,5 @@ fn largest_norms(model: &Bit) -> String {
     norms.iter().take(3).map(|(norm, name)| format!("{name} {norm:.3e}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The moving part of a run, beside the weights and the optimiser.
-struct Run {
-    state: State,
-    /// Weights of the lowest validation loss, where they are to be kept.
-    best: Named,
-    resumed_from: Option<u64>,
-}
-
-impl Run {
-    /// Takes up the checkpoint of this very run into the model and the optimiser, or begins at step 0.
-    fn resume(model: &mut Bit, optimizer: &mut SgdAgc, fingerprint: String, session: &Session) -> Result<Self> {
-        let found = session.checkpoint.map(Checkpoint::load).unwrap_or(Ok(None));
-        let refused = match found {
-            Ok(Some(found)) if found.state.fingerprint == fingerprint => {
-                for (name, tensor) in &found.model {
-                    model.load(name, tensor)?;
-                }
-                optimizer.restore(model.parameters(), &found.optimizer)?;
-                let step = found.state.step;
-                session.progress.log(&format!("continuing after step {step}"));
-                return Ok(Run { state: found.state, best: found.best, resumed_from: Some(step) });
-            }
-            Ok(Some(_)) => Some("the checkpoint is of other parameters or data".to_string()),
-            Ok(None) => None,
-            Err(e) => Some(e.to_string()),
-        };
-        if let Some(reason) = refused {
-            session.progress.log(&format!("starting over: {reason}"));
-        }
-        Ok(Run { state: State { fingerprint, ..State::default() }, best: Vec::new(), resumed_from: None })
-    }
-
-    fn save(&self, model: &Bit, optimizer: &SgdAgc, session: &Session) -> Result<()> {
-        let Some(folder) = session.checkpoint else { return Ok(()) };
-        checkpoint::save(folder, model, &optimizer.state(model.parameters()), &self.best, &self.state)
-    }
-
-    /// What is due after a step: validation, the best weights, a point of the curve.
-    fn follow(
-        &mut self,
-        model: &Bit,
-        valid: Option<&Examples>,
-        spec: &FitSpec,
-        course: &Course,
-        session: &Session,
-    ) -> Result<()> {
-        let done = self.state.step;
-        let last = done == course.steps;
-        let mut scored = None;
-        if let Some(valid) = valid
-            && (last || done.is_multiple_of(course.evaluate_every))
-        {
-            let logits = each_batch(valid, &spec.view, spec.micro(), session.cancel, |x| model.logits(x), |_| ())?;
-            let score = score(valid.labels(), &logits);
-            // A loss that is no number is no score.
-            let loss = score.loss.filter(|l| l.is_finite());
-            let lowest = self.state.best.map_or(f64::INFINITY, |b| b.valid_loss);
-            if let Some(valid_loss) = loss.filter(|&l| l < lowest) {
-                self.state.best = Some(Best { step: done, valid_loss });
-                if spec.keep == Keep::Best {
-                    self.best = model.tensors()?;
-                }
-            }
-            scored = Some(Score { loss, ..score });
-        }
-        if last || scored.is_some() || done.is_multiple_of(course.curve_every) {
-            self.state.curve.push(CurvePoint {
-                step: done,
-                epoch: done as f64 / course.iterations_per_epoch as f64,
-                lr: course.rates.at(done - 1),
-                loss: self.state.loss_sum / self.state.loss_count.max(1) as f64,
-                valid_loss: scored.and_then(|s| s.loss),
-                valid_accuracy: scored.and_then(|s| s.accuracy),
-            });
-            (self.state.loss_sum, self.state.loss_count) = (0.0, 0);
-        }
-        self.state.followed = done;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{
-        path::Path,
-        sync::{
-            Arc,
-            atomic::{AtomicU64, Ordering},
-        },
-    };
-
-    use super::*;
-    use crate::{
-        data::{
-            augment::{Augment, View},
-            loader::MemoryPixels,
-            sampling::ImageDims,
-        },
-        model::config::BitConfig,
-        progress::{Cancel, Progress, Silent},
-        random::stream::Stream,
-        train::{
-            embed, predict,
-            schedule::{CosineSchedule, Schedule},
-            spec::Every,
-        },
-    };
-
-    /// Grey images, 16 high and 12 wide, with stripes whose direction and width are the class.
-    fn stripes(n: usize, seed: u64) -> Examples {
-        let (height, width, classes) = (16, 12, 4);
-        let mut bytes = Vec::new();
-        let y: Vec<i32> = (0..n).map(|i| (i % classes) as i32).collect();
-        for (i, &class) in y.iter().enumerate() {
-            let mut s = Stream::new(seed, "stripes", 0, i as u64);
-            let phase = s.below(8) as usize;
-            let period = if class < 2 { 4 } else { 8 };
-            for row in 0..height {
-                for column in 0..width {
-                    let at = phase + if class % 2 == 0 { row } else { column };
-                    let base = if at % period < period / 2 { 200.0 } else { 60.0 };
-                    bytes.push((base + 20.0 * s.normal()).clamp(0.0, 255.0) as u8);
-                }
-            }
-        }
-        let source = MemoryPixels::new(ImageDims { height, width, channels: 1 }, bytes).unwrap();
-        let places = (0..n as u32).map(|i| (0, i)).collect();
-        Examples::new(Arc::new(source), places, Labels::Class { classes, y }).unwrap()
-    }
-
-    fn tiny(seed: u64) -> Bit {
-        Bit::new(BitConfig::parse("bit-r14x0.25", 4).unwrap(), seed)
-    }
-
-    fn session<'a>(progress: &'a dyn Progress, cancel: &'a Cancel, checkpoint: Option<&'a Path>) -> Session<'a> {
-        Session { progress, cancel, checkpoint, checkpoint_every_s: 3600 }
-    }
-
-    fn weights(model: &Bit) -> Vec<u32> {
-        let tensors = model.tensors().unwrap();
-        let values = tensors.iter().flat_map(|(_, t)| t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
-        values.map(f32::to_bits).collect()
-    }
-
-    fn alone(model: &mut Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec) -> Result<Fit> {
-        fit(model, train, valid, spec, &session(&Silent, &Cancel::default(), None))
-    }
-
-    /// Asks to stop once this many steps were reported.
-    struct StopAfter {
-        left: AtomicU64,
-        cancel: Cancel,
-    }
-
-    impl Progress for StopAfter {
-        fn begin(&self, _: u64, _: &'static str) {}
-        fn advance(&self, by: u64) {
-            if by == 1 && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-                self.cancel.request();
-            }
-        }
-        fn log(&self, _: &str) {}
-    }
-
-    #[test]
-    fn a_tiny_network_learns_stripes() {
-        let (train, test) = (stripes(128, 1), stripes(64, 2));
-        let mut model = tiny(3);
-        let schedule = Schedule::Cosine(CosineSchedule::default());
-        let spec = FitSpec { batch: 16, augment: Augment::Flip, schedule, ..FitSpec::sgd_agc(0.05, 120) };
-        let fit = alone(&mut model, &train, Some(&test), &spec).unwrap();
-        let (first, last) = (&fit.curve[0], fit.curve.last().unwrap());
-        assert!(last.loss < 0.5 * first.loss, "{first:?} {last:?}");
-        let logits = predict(&model, &train, &View::Stored, 50, &session(&Silent, &Cancel::default(), None)).unwrap();
-        let seen = score(train.labels(), &logits).accuracy.unwrap();
-        assert!(seen > 0.9 && last.valid_accuracy.unwrap() > 0.5, "{seen} {last:?}");
-    }
-
-    #[test]
-    fn an_interrupted_run_ends_with_the_same_bits() {
-        let (train, valid) = (stripes(24, 1), stripes(10, 2));
-        let spec = FitSpec {
-            batch: 10,
-            micro_batch: Some(4),
-            augment: Augment::RandomResizedCrop(Default::default()),
-            mixup: Some(0.3),
-            label_smoothing: 0.1,
-            oversample: true,
-            evaluate_every: Some(Every::Steps(3)),
-            curve_every: Some(2),
-            keep: Keep::Best,
-            ..FitSpec::sgd_agc(0.05, 11)
-        };
-        let mut whole = tiny(1);
-        let expected = alone(&mut whole, &train, Some(&valid), &spec).unwrap();
-        let mut stream = Stream::new(9, "stops", 0, 0);
-        for _ in 0..3 {
-            let dir = tempfile::tempdir().unwrap();
-            let (mut stops, mut resumed) = (0, Vec::new());
-            let (model, fit) = loop {
-                let cancel = Cancel::default();
-                let progress = StopAfter { left: AtomicU64::new(1 + stream.below(5)), cancel: cancel.clone() };
-                let mut model = tiny(1);
-                match fit(&mut model, &train, Some(&valid), &spec, &session(&progress, &cancel, Some(dir.path()))) {
-                    Ok(fit) => break (model, fit),
-                    Err(Error::Interrupted) => stops += 1,
-                    Err(e) => panic!("{e}"),
-                }
-                resumed.push(Checkpoint::load(dir.path()).unwrap().unwrap().state.step);
-            };
-            assert!(stops > 0 && fit.resumed_from.is_some(), "{resumed:?}");
-            assert_eq!(fit.curve, expected.curve, "stopped after {resumed:?}");
-            assert_eq!(fit.best, expected.best);
-            assert!(weights(&model) == weights(&whole), "stopped after {resumed:?}");
-        }
-    }
-
-    #[test]
-    fn a_checkpoint_of_something_else_is_not_continued() {
-        let (train, dir) = (stripes(16, 1), tempfile::tempdir().unwrap());
-        let run = |seed: u64, stop: Option<u64>| {
-            let cancel = Cancel::default();
-            let progress = StopAfter { left: AtomicU64::new(stop.unwrap_or(u64::MAX)), cancel: cancel.clone() };
-            let spec = FitSpec { batch: 4, seed, ..FitSpec::sgd_agc(0.01, 4) };
-            fit(&mut tiny(1), &train, None, &spec, &session(&progress, &cancel, Some(dir.path())))
-        };
-        assert!(matches!(run(1, Some(2)), Err(Error::Interrupted)));
-        assert_eq!(run(2, None).unwrap().resumed_from, None);
-        assert_eq!(run(1, None).unwrap().resumed_from, Some(2));
-        std::fs::write(dir.path().join("checkpoint.safetensors"), b"torn").unwrap();
-        assert_eq!(run(1, None).unwrap().resumed_from, None);
-    }
-
-    #[test]
-    fn neither_threads_nor_micro_batches_decide_the_result() {
-        let train = stripes(16, 1);
-        let run = |threads, micro, steps| {
-            let mut model = tiny(1);
-            let spec = FitSpec { batch: 8, micro_batch: micro, mixup: Some(0.2), ..FitSpec::sgd_agc(0.05, steps) };
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| alone(&mut model, &train, None, &spec)).unwrap();
-            model
-        };
-        assert!(weights(&run(1, None, 4)) == weights(&run(3, None, 4)));
-        // Rounding differs between the whole and its parts, and grows from step to step.
-        let pieces = run(2, Some(3), 1);
-        for ((name, a), (_, b)) in run(2, None, 1).tensors().unwrap().iter().zip(pieces.tensors().unwrap()) {
-            let far =
-                (a - &b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
-            assert!(far < 2e-6, "{name}: {far}");
-        }
-    }
-
-    #[test]
-    fn a_loss_that_is_no_number_stops_and_keeps_the_checkpoint() {
-        let (train, dir) = (stripes(16, 1), tempfile::tempdir().unwrap());
-        let cancel = Cancel::default();
-        let session = Session { checkpoint_every_s: 0, ..session(&Silent, &cancel, Some(dir.path())) };
-        let spec = FitSpec { batch: 8, ..FitSpec::sgd_agc(1e36, 20) };
-        let e = fit(&mut tiny(1), &train, None, &spec, &session).unwrap_err();
-        let Error::NotFinite { step, lr, ref norms, .. } = e else { panic!("{e}") };
-        assert!(step >= 1 && lr == 1e36 && norms.split(", ").count() == 3, "{e}");
-        assert!(Checkpoint::load(dir.path()).unwrap().unwrap().state.step <= step);
-    }
-
-    #[test]
-    fn findings_are_learnt_where_known_and_weights_can_be_frozen() {
-        let plain = stripes(32, 1);
-        let Labels::Class { y, .. } = plain.labels() else { panic!() };
-        let findings =
-            y.iter().flat_map(|&c| [(c % 2) as i8, if c == 3 { -1 } else { (c / 2) as i8 }, -1, 1]).collect();
-        let source = plain.clone();
-        let train = source.relabelled(Labels::Multi { labels: 4, y: findings }).unwrap();
-        let mut model = tiny(5);
-        let before = weights(&model).len();
-        let root = model.get("root.conv.weight").unwrap();
-        let spec = FitSpec {
-            batch: 8,
-            freeze: vec!["root".into(), "body.block1".into()],
-            mixup: Some(0.2),
-            ..FitSpec::sgd_agc(0.05, 20)
-        };
-        let fit = alone(&mut model, &train, Some(&train), &spec).unwrap();
-        assert!(fit.curve.last().unwrap().valid_loss.unwrap() < 0.6, "{:?}", fit.curve.last());
-        assert_eq!(model.get("root.conv.weight").unwrap(), root);
-        assert_eq!(weights(&model).len(), before);
-        // A finding that is never known has no gradient; its zero weights stay.
-        let head = model.get("head.conv.weight").unwrap();
-        let rows: Vec<f32> = head.chunks(model.feature_dim()).map(|r| r.iter().map(|v| v.abs()).sum()).collect();
-        assert!(rows[2] == 0.0 && rows[0] > 0.0, "{rows:?}");
-    }
-
-    #[test]
-    fn inference_does_not_depend_on_the_batch_size() {
-        let (model, data, cancel) = (tiny(1), stripes(7, 1), Cancel::default());
-        let session = session(&Silent, &cancel, None);
-        let view = View::Center { resize_px: 20, px: 16 };
-        let features = embed(&model, &data, &view, 7, &session).unwrap();
-        assert_eq!(features.len(), 7 * model.feature_dim());
-        assert_eq!(embed(&model, &data, &view, 3, &session).unwrap(), features);
-        assert!(features.iter().any(|&v| v != features[0]));
-        assert_eq!(predict(&model, &data, &view, 1, &session).unwrap().len(), 28);
-        cancel.request();
-        assert!(matches!(predict(&model, &data, &view, 1, &session), Err(Error::Interrupted)));
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_before_anything_runs() {
-        let data = stripes(8, 1);
-        let say = |model: &mut Bit, train: &Examples, spec: FitSpec| {
-            alone(model, train, None, &spec).unwrap_err().to_string()
-        };
-        let spec = || FitSpec::sgd_agc(0.1, 2);
-        let mut other = Bit::new(BitConfig::parse("bit-r14x0.25", 3).unwrap(), 0);
-        assert_eq!(say(&mut other, &data, spec()), "training data has 4 labels, the model 3 outputs");
-        let mut model = tiny(0);
-        assert!(say(&mut model, &data, FitSpec { epochs: Some(1.0), ..spec() }).contains("not both"));
-        assert!(say(&mut model, &data, FitSpec { keep: Keep::Best, ..spec() }).contains("validation data"));
-        assert!(say(&mut model, &data, FitSpec { freeze: vec!["neck".into()], ..spec() }).contains("neck"));
-        assert!(say(&mut model, &data.take(&[]).unwrap(), spec()).contains("no training examples"));
-        let unknown = data.relabelled(Labels::Class { classes: 4, y: vec![0, 1, -1, 0, 0, 0, 0, 0] }).unwrap();
-        assert!(say(&mut model, &unknown, spec()).contains("1 of 8 training examples have no class"));
-    }
-}
+mod tests;

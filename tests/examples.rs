@@ -40,12 +40,6 @@ fn small(name: &str, values: &[(&str, &str)]) -> (Study, Vec<(String, Vec<u8>)>)
     (study, report)
 }
 
-fn rows(study: &Study, table: &str) -> Vec<Value> {
-    let text = study.must(&["show", table, "--json"]);
-    let shown: Value = serde_json::from_str(&text).unwrap();
-    shown["rows"].as_array().unwrap_or_else(|| panic!("{table} has no rows: {text}")).clone()
-}
-
 #[test]
 fn which_model_ranks_every_way_of_every_candidate() {
     let (_study, report) = small("which_model.yaml", &[]);

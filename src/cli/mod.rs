@@ -5,8 +5,10 @@
 //! 2 the command or the pipeline is invalid, 130 interrupted. No command is computed here.
 
 mod doctor;
+mod fetch;
 mod generate;
 mod graph;
+mod inspect;
 mod layout;
 mod ls;
 mod output;
@@ -55,6 +57,10 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Write a generated dataset to a folder, in its native layout
     Generate(generate::Arguments),
+    /// Download a public dataset, or tell how to obtain one
+    Fetch(fetch::Arguments),
+    /// Tell which format a folder or file looks like, and what is missing
+    Inspect(inspect::Arguments),
 }
 
 /// Why a command ends without its result.
@@ -127,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Schema(a) => schema::run(a),
         Command::Doctor(a) => doctor::run(a),
         Command::Generate(a) => generate::run(a),
+        Command::Fetch(a) => fetch::run(a),
+        Command::Inspect(a) => inspect::run(a),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod dataset;
+pub mod fetch;
 pub mod fewshot;
 pub mod format;
 pub mod fractal;
@@ -12,6 +13,7 @@ pub mod loader;
 pub mod merge;
 pub mod phantom;
 pub mod pickle;
+pub mod recognize;
 pub mod sampling;
 pub mod split;
 pub mod subset;

@@ -14,6 +14,7 @@
 //! | `imagenet` | synsets | `train`, `val` | none |
 //! | `caffe_lmdb` | numbers or names | databases | none |
 //! | `tfrecord` | numbers or names | file names | none |
+//! | `medmnist` | classes or findings | arrays | none |
 //! | `parquet` | as the tables say | file names | as the tables say |
 //! | `image_folder` | folders | folders | none |
 //! | `image_table` | as declared | as declared | as declared |
@@ -47,6 +48,7 @@ pub mod imagenet;
 mod layout;
 mod lmdb;
 mod mat;
+pub mod medmnist;
 pub mod mimic_cxr;
 pub mod nih;
 mod nih_boxes;
@@ -117,6 +119,7 @@ pub enum Format {
     CaffeLmdb(caffe_lmdb::Options),
     Tfrecord(tfrecord::Options),
     Parquet(parquet::Options),
+    Medmnist(medmnist::Options),
     ImageFolder(folder::Options),
     ImageTable(image_table::Options),
     Phantom(phantom::Options),
@@ -159,6 +162,7 @@ impl Format {
             Format::CaffeLmdb(o) => o,
             Format::Tfrecord(o) => o,
             Format::Parquet(o) => o,
+            Format::Medmnist(o) => o,
             Format::ImageFolder(o) => o,
             Format::ImageTable(o) => o,
         }
@@ -166,7 +170,7 @@ impl Format {
 }
 
 /// The registry of layouts: what [`inspect`] compares a folder with.
-const LAYOUTS: [(&str, fn(&mut layout::Clues)); 16] = [
+const LAYOUTS: [(&str, fn(&mut layout::Clues)); 17] = [
     ("chexpert", chexpert::looks_like),
     ("mimic_cxr", mimic_cxr::looks_like),
     ("nih", nih::looks_like),
@@ -181,6 +185,7 @@ const LAYOUTS: [(&str, fn(&mut layout::Clues)); 16] = [
     ("caffe_lmdb", caffe_lmdb::looks_like),
     ("tfrecord", tfrecord::looks_like),
     ("parquet", parquet::looks_like),
+    ("medmnist", medmnist::looks_like),
     ("image_folder", folder::looks_like),
     ("image_table", image_table::looks_like),
 ];
@@ -188,6 +193,27 @@ const LAYOUTS: [(&str, fn(&mut layout::Clues)); 16] = [
 /// Which formats a folder looks like, best first; empty where it looks like none.
 pub fn inspect(root: &Path) -> Vec<Likeness> {
     layout::ranked(LAYOUTS.iter().map(|(format, look)| layout::likeness(format, root, *look)).collect())
+}
+
+/// Columns of a delimited text file (`.gz` is unpacked), its whole rows, and its odd ones.
+///
+/// # Errors
+/// A file that cannot be read to its end.
+pub fn count_rows(path: &Path, delimiter: u8) -> Result<(Vec<String>, u64, u64)> {
+    let mut table = table::Table::open(path, delimiter, OddRows::Skip)?;
+    let columns = table.header().to_vec();
+    let mut skipped = Skipped::default();
+    let mut rows = 0;
+    while table.next(&mut skipped)?.is_some() {
+        rows += 1;
+    }
+    Ok((columns, rows, skipped.rows()))
+}
+
+/// What a format's published layout asks for.
+pub fn expected(format: &str) -> Option<Vec<String>> {
+    let (name, look) = LAYOUTS.iter().find(|(name, _)| *name == format)?;
+    Some(layout::likeness(name, Path::new("/dev/null"), *look).missing)
 }
 
 /// How to obtain a dataset of a format, and how its folder is laid out; `None` for names that are no format, and
@@ -277,7 +303,7 @@ mod tests {
         let schema = serde_json::to_value(schemars::schema_for!(Format)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
         let names: Vec<&str> = variants.iter().map(|v| v["properties"]["format"]["const"].as_str().unwrap()).collect();
-        assert_eq!(names.len(), 18);
+        assert_eq!(names.len(), 19);
         assert!(names.contains(&"mimic_cxr") && names.contains(&"flowers102"), "{names:?}");
         for v in variants {
             assert_eq!(v["additionalProperties"], false, "{v}");

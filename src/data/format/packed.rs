@@ -5,17 +5,20 @@
 //! | LMDB | its magic number | the entry in the order of the keys |
 //! | TFRecord | the checksum of its first length | the record |
 //! | Parquet | `PAR1` | the row |
+//! | MedMNIST | a zip archive | the image, split after split |
 //! | CIFAR, pickled | the first byte of a pickle | the row of `data` |
 //! | CIFAR, binary | a length of whole records | the record |
 //!
-//! LMDB, TFRecord and Parquet files are read piece by piece; CIFAR's, of 30 to 180 MB, are held.
+//! LMDB, TFRecord and Parquet files are read piece by piece; CIFAR's and MedMNIST's are
+//! held in memory.
 
 use std::{io::Read as _, path::Path};
 
 use super::{
     caffe_lmdb, cifar, cifar_python,
     lmdb::{Lmdb, is_lmdb},
-    parquet_images::ParquetImages,
+    medmnist,
+    parquet_images::{self, ParquetImages},
     tfrecord::{TfRecord, is_tfrecord},
 };
 use crate::{
@@ -50,6 +53,7 @@ enum Kind {
     Lmdb(Box<Lmdb>),
     TfRecord(TfRecord),
     Parquet(Box<ParquetImages>),
+    Npz(medmnist::Images),
     /// Records of this many label bytes and 3072 samples.
     Cifar(Vec<u8>, usize),
 }
@@ -69,6 +73,8 @@ impl Packed {
             Kind::TfRecord(TfRecord::open(path)?)
         } else if head.starts_with(b"PAR1") {
             Kind::Parquet(Box::new(ParquetImages::open(path)?))
+        } else if head.starts_with(b"PK") {
+            Kind::Npz(medmnist::Images::open(path)?)
         } else {
             let bytes = std::fs::read(path).map_err(Error::io(path))?;
             if head.starts_with(&[0x80]) {
@@ -90,7 +96,25 @@ impl Packed {
             Kind::Lmdb(db) => caffe_lmdb::read_record(path, db, record),
             Kind::TfRecord(file) => file.read_record(record),
             Kind::Parquet(file) => file.read_record(record),
+            Kind::Npz(images) => images.read_record(path, record).map(Record::Pixels),
             Kind::Cifar(bytes, labels) => cifar::read_record(path, bytes, record, *labels).map(Record::Pixels),
         }
+    }
+}
+
+/// Whether a file's first bytes are those of an LMDB, TFRecord or Parquet file.
+pub fn is_packed(head: &[u8]) -> bool {
+    is_lmdb(head) || is_tfrecord(head) || head.starts_with(b"PAR1")
+}
+
+/// What kind of LMDB, TFRecord or Parquet file it is, and how many entries, records or rows it has.
+pub fn count(path: &Path) -> (&'static str, Result<u64>) {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|f| f.take(64).read_to_end(&mut head));
+    match read {
+        Err(e) => ("file", Err(Error::io(path)(e))),
+        Ok(_) if is_lmdb(&head) => ("LMDB database", Lmdb::open(path).map(|db| db.len() as u64)),
+        Ok(_) if is_tfrecord(&head) => ("TFRecord file", TfRecord::open(path).map(|f| f.len() as u64)),
+        Ok(_) => ("Parquet table", parquet_images::rows(path)),
     }
 }

@@ -50,6 +50,10 @@ pub(super) fn schema(path: &Path) -> Result<Arc<Schema>> {
     Ok(metadata(path)?.1.schema().clone())
 }
 
+pub(super) fn rows(path: &Path) -> Result<u64> {
+    Ok(metadata(path)?.1.metadata().file_metadata().num_rows().max(0) as u64)
+}
+
 /// Whether a column can hold encoded images.
 fn holds_images(field: &Field) -> bool {
     match field.data_type() {

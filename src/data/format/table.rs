@@ -128,6 +128,10 @@ impl Table {
         Ok(Table { file: path.into(), reader, left, header, record, odd_rows })
     }
 
+    pub(super) fn header(&self) -> &[String] {
+        &self.header
+    }
+
     /// Where a column stands, if there is one of that name.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         self.header.iter().position(|h| h == name)

@@ -200,6 +200,10 @@ impl TfRecord {
         Ok(TfRecord { path: path.into(), file, places })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     pub(super) fn read_record(&self, record: u32) -> Result<Record> {
         let wrong = |m: &str| Error::data(&self.path, u64::from(record) + 1, m);
         let &(at, bytes) = self.places.get(record as usize).ok_or_else(|| wrong("the file ends before this record"))?;

@@ -1,0 +1,321 @@
+//! MedMNIST (Yang et al. 2023): `NAME.npz` (or `NAME_64.npz`, …), a zip of NumPy arrays `train_images`,
+//! `train_labels`, `val_images`, … of uint8.
+//!
+//! Images are n × side × side, or n × side × side × 3; labels are n × 1 (a class) or n × k (k findings, 1 or 0). The
+//! three-dimensional sets are not read.
+
+use std::{
+    fs::File,
+    io::{BufReader, Read as _},
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Missing, OddRows, Read, Skipped,
+    layout::Clues,
+    rows::{NewRow, Observation, Rows},
+    shards,
+};
+use crate::{
+    data::{
+        dataset::Dataset,
+        image::{ImageSize, Pixels},
+    },
+    error::{Error, Result},
+};
+
+/// One set of MedMNIST.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The folder that holds the file.
+    pub root: PathBuf,
+    /// The file, as `chestmnist.npz`; may be left out where the folder holds one alone.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// Name of the set in the column `dataset`.
+    #[serde(default = "name")]
+    pub name: String,
+    /// Names of classes or findings in their order; they are numbered where left out, but ChestMNIST's are known.
+    #[serde(default)]
+    pub classes: Option<Vec<String>>,
+    /// Images whose label is out of range.
+    #[serde(default)]
+    pub odd_rows: OddRows,
+}
+
+fn name() -> String {
+    "medmnist".into()
+}
+
+/// The findings of ChestMNIST in the order of its columns (MedMNIST 2.2, `info.py`), as [`super::nih`] names them.
+const CHEST: [&str; 14] = [
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+];
+
+const SPLITS: [(&str, &str); 3] = [("train", "train"), ("val", "valid"), ("test", "test")];
+/// The largest array is 112,120 images of 224 px.
+const MOST_BYTES: u64 = 16 << 30;
+
+/// One array of uint8 in C order.
+#[derive(Debug)]
+struct Array {
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+/// The images of a file, split after split.
+#[derive(Debug)]
+pub(super) struct Images(Vec<Array>);
+
+/// An array out of the zip; its size is checked before its data is read.
+fn array(path: &Path, archive: &mut zip::ZipArchive<BufReader<File>>, name: &str) -> Result<Array> {
+    let wrong = |m: String| Error::data(path, None, format!("{name}: {m}"));
+    let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|e| wrong(e.to_string()))?;
+    let mut magic = [0; 8];
+    entry.read_exact(&mut magic).map_err(|e| wrong(e.to_string()))?;
+    if &magic[..6] != b"\x93NUMPY" || !matches!(magic[6], 1 | 2) {
+        return Err(wrong("no .npy array of version 1 or 2".into()));
+    }
+    let mut length = [0; 4];
+    entry.read_exact(&mut length[..2 * usize::from(magic[6])]).map_err(|e| wrong(e.to_string()))?;
+    let length = u32::from_le_bytes(length);
+    if length > 1 << 16 {
+        return Err(wrong(format!("a header of {length} bytes")));
+    }
+    let mut header = vec![0; length as usize];
+    entry.read_exact(&mut header).map_err(|e| wrong(e.to_string()))?;
+    let header = String::from_utf8_lossy(&header).into_owned();
+    let shape = shape(&header).ok_or_else(|| wrong(format!("not uint8 in C order: {}", header.trim())))?;
+    let bytes = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).filter(|b| *b <= MOST_BYTES);
+    let bytes = bytes.ok_or_else(|| wrong(format!("an array of {shape:?}")))?;
+    // Grows with what comes, so that a shape alone allocates nothing.
+    let mut data = Vec::new();
+    entry.take(bytes).read_to_end(&mut data).map_err(|e| wrong(e.to_string()))?;
+    if data.len() as u64 != bytes {
+        return Err(wrong(format!("{} bytes where its shape {shape:?} asks for {bytes}", data.len())));
+    }
+    Ok(Array { shape, data })
+}
+
+/// The shape in `{'descr': '|u1', 'fortran_order': False, 'shape': (3, 28, 28), }`.
+fn shape(header: &str) -> Option<Vec<usize>> {
+    let field = |name: &str| header.split_once(&format!("'{name}':")).map(|(_, rest)| rest.trim_start());
+    if !["'|u1'", "'u1'"].iter().any(|t| field("descr").is_some_and(|d| d.starts_with(t)))
+        || !field("fortran_order")?.starts_with("False")
+    {
+        return None;
+    }
+    let inside = field("shape")?.strip_prefix('(')?.split_once(')')?.0;
+    inside.split(',').map(str::trim).filter(|d| !d.is_empty()).map(|d| d.parse().ok()).collect()
+}
+
+fn archive(path: &Path) -> Result<zip::ZipArchive<BufReader<File>>> {
+    let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    zip::ZipArchive::new(file).map_err(|e| Error::data(path, None, format!("cannot be read as .npz: {e}")))
+}
+
+impl Images {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let mut archive = archive(path)?;
+        let found = SPLITS.iter().map(|(split, _)| {
+            let images = array(path, &mut archive, &format!("{split}_images"))?;
+            match images.shape.as_slice() {
+                [_, _, _] | [_, _, _, 3] => Ok(images),
+                other => Err(Error::data(path, None, format!("images of shape {other:?} are not read"))),
+            }
+        });
+        found.collect::<Result<_>>().map(Images)
+    }
+
+    pub(super) fn read_record(&self, path: &Path, record: u32) -> Result<Pixels> {
+        let mut left = record as usize;
+        for images in &self.0 {
+            if left >= images.shape[0] {
+                left -= images.shape[0];
+                continue;
+            }
+            let channels = images.shape.get(3).map_or(1, |&c| c as u32);
+            let size = ImageSize { height: images.shape[1] as u32, width: images.shape[2] as u32, channels };
+            let data = images.data[left * size.bytes()..(left + 1) * size.bytes()].to_vec();
+            return Ok(Pixels { size, data });
+        }
+        Err(Error::data(path, u64::from(record) + 1, "the file ends before this image"))
+    }
+}
+
+fn files(root: &Path) -> Result<Vec<String>> {
+    shards::files(root, |name| name.ends_with(".npz"))
+}
+
+pub(super) fn looks_like(clues: &mut Clues) {
+    let holds = |file: &String| {
+        archive(&clues.root().join(file)).is_ok_and(|a| a.index_for_name("train_images.npy").is_some())
+    };
+    let found = files(clues.root()).unwrap_or_default().into_iter().find(holds);
+    clues.either(3.0, found.as_deref().unwrap_or("*.npz with train_images, train_labels and so on"), found.is_some());
+}
+
+impl Read for Options {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn obtain(&self) -> &'static str {
+        "download a .npz from medmnist.com (scaleshot fetch chestmnist); root is its folder"
+    }
+
+    fn read(&self, skipped: &mut Skipped) -> Result<Dataset> {
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => match files(&self.root)?.as_slice() {
+                [one] => one.clone(),
+                [] => return Err(Error::data(&self.root, None, "no .npz file").with_hint(self.obtain())),
+                many => {
+                    let hint = format!("set file to one of: {}", many.join(", "));
+                    return Err(Error::data(&self.root, None, "several .npz files").with_hint(hint));
+                }
+            },
+        };
+        let path = self.root.join(&file);
+        let mut archive = archive(&path)?;
+        let labels = SPLITS.iter().map(|(split, _)| array(&path, &mut archive, &format!("{split}_labels")));
+        let labels = labels.collect::<Result<Vec<_>>>()?;
+        let wide = labels[0].shape.get(1).copied().unwrap_or(1);
+        if labels.iter().any(|l| l.shape.len() > 2 || l.shape.get(1).copied().unwrap_or(1) != wide || wide == 0) {
+            return Err(Error::data(&path, None, "the labels of its splits have different widths"));
+        }
+        let most = labels.iter().flat_map(|l| l.data.iter()).max().map_or(0, |m| usize::from(*m) + 1);
+        let chest = wide == CHEST.len() && file.contains("chest");
+        let names = self.classes.clone().unwrap_or_else(|| match chest {
+            true => CHEST.map(String::from).to_vec(),
+            false => shards::numbered(if wide == 1 { most } else { wide }),
+        });
+        if wide > 1 && names.len() != wide {
+            return Err(Error::data(&path, None, format!("{wide} findings, {} names in classes", names.len())));
+        }
+        let mut rows = if wide == 1 { Rows::single(&self.name, names.clone()) } else { Rows::multi(&self.name, &names) };
+        rows.table(&path);
+        let mut record = 0;
+        for (labels, (_, split)) in labels.iter().zip(SPLITS) {
+            for label in labels.data.chunks_exact(wide) {
+                record += 1;
+                let new = NewRow { image: file.clone(), record: Some(record - 1), split: Some(split), ..Default::default() };
+                let line = u64::from(record);
+                let wrong = |l: &&u8| usize::from(**l) >= if wide == 1 { names.len() } else { 2 };
+                if let Some(l) = label.iter().find(wrong) {
+                    skipped.odd(self.odd_rows, "the label is out of range", &path, line, &l.to_string())?;
+                } else if wide == 1 {
+                    rows.push(line, NewRow { class: Some(i32::from(label[0])), ..new }, &[]);
+                } else {
+                    let seen = |&l: &u8| if l == 1 { Observation::Present } else { Observation::Absent };
+                    rows.push(line, new, &label.iter().map(seen).collect::<Vec<_>>());
+                }
+            }
+        }
+        rows.finish(&self.root, Missing::Skip, skipped, self.obtain())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::{
+        super::{fixtures, packed::Packed, packed::Record},
+        *,
+    };
+
+    fn npz(arrays: &[(&str, &str, Vec<u8>)]) -> Vec<u8> {
+        let mut out = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, shape, data) in arrays {
+            out.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+            let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+            out.write_all(b"\x93NUMPY\x01\x00").unwrap();
+            out.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+            out.write_all(header.as_bytes()).unwrap();
+            out.write_all(data).unwrap();
+        }
+        out.finish().unwrap().into_inner()
+    }
+
+    fn read(bytes: &[u8], name: &str) -> (Result<Dataset>, Skipped, tempfile::TempDir) {
+        let dir = fixtures::tree(&[(name, bytes)]);
+        let options: Options = serde_json::from_value(serde_json::json!({"root": dir.path()})).unwrap();
+        let mut skipped = Skipped::default();
+        (options.read(&mut skipped), skipped, dir)
+    }
+
+    #[test]
+    fn splits_follow_each_other_and_pixels_come_back() {
+        let images = |n: u8| -> Vec<u8> { (0..n * 6).collect() };
+        let bytes = npz(&[
+            ("train_images", "(2, 2, 3)", images(2)),
+            ("train_labels", "(2, 1)", vec![1, 0]),
+            ("val_images", "(1, 2, 3)", images(1)),
+            ("val_labels", "(1, 1)", vec![2]),
+            ("test_images", "(2, 2, 3)", vec![9; 12]),
+            ("test_labels", "(2, 1)", vec![0, 1]),
+        ]);
+        let (d, _, dir) = read(&bytes, "pneumoniamnist.npz");
+        let d = d.unwrap();
+        assert_eq!((d.classes().unwrap().values().to_vec(), d.task().names().len()), (vec![1, 0, 2, 0, 1], 3));
+        assert_eq!(["train", "valid", "test"].map(|s| d.split(s).unwrap().rows()), [2, 1, 2]);
+        let path = dir.path().join("pneumoniamnist.npz");
+        let packed = Packed::open(&path).unwrap();
+        let pixels = |record: u32| match packed.record(&path, record).unwrap() {
+            Record::Pixels(p) => p,
+            Record::Encoded(_) => panic!("encoded"),
+        };
+        assert_eq!((pixels(1).data, pixels(2).data[0], pixels(4).data[0]), ((6..12).collect(), 0, 9));
+        assert_eq!(pixels(0).size, ImageSize { height: 2, width: 3, channels: 1 });
+        assert!(packed.record(&path, 5).is_err());
+    }
+
+    #[test]
+    fn findings_are_columns_and_odd_labels_counted() {
+        let part = |split: &str, labels: Vec<u8>| {
+            let n = labels.len() / 14;
+            let array = |what: &str, shape: String, data| (format!("{split}_{what}"), shape, data);
+            [array("images", format!("({n}, 1, 1)"), vec![0; n]), array("labels", format!("({n}, 14)"), labels)]
+        };
+        let mut wrong = vec![0; 28];
+        wrong[2] = 1;
+        wrong[20] = 7;
+        let all = [part("train", wrong), part("val", vec![0; 14]), part("test", vec![1; 14])].concat();
+        let all: Vec<(&str, &str, Vec<u8>)> = all.iter().map(|(n, s, d)| (n.as_str(), s.as_str(), d.clone())).collect();
+        let (d, skipped, _dir) = read(&npz(&all), "chestmnist.npz");
+        let d = d.unwrap();
+        assert_eq!(d.label("Effusion").unwrap().values(), &[1, 0, 1]);
+        assert_eq!(skipped.reasons()[0].examples, ["chestmnist.npz:2: 7"]);
+    }
+
+    #[test]
+    fn a_shape_that_its_data_does_not_fill_is_an_error() {
+        let bytes = npz(&[("train_labels", "(4000000000, 1)", vec![1, 0])]);
+        let (d, _, _dir) = read(&bytes, "x.npz");
+        assert!(d.unwrap_err().to_string().contains("train_labels: 2 bytes where its shape"));
+        let (d, _, _dir) = read(b"PK not really", "x.npz");
+        assert!(d.unwrap_err().to_string().contains("x.npz: cannot be read as .npz"));
+    }
+}

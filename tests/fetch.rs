@@ -102,8 +102,11 @@ fn answer(mut stream: TcpStream, files: &Files, asked: &Mutex<Vec<(String, u64)>
         let cut = match manner {
             Manner::Whole => rest.len(),
             Manner::BreaksOff(n) | Manner::KnowsNoRange(n) => {
-                files.lock().unwrap().get_mut(&path).unwrap().1 =
-                    if matches!(manner, Manner::BreaksOff(_)) { Manner::Whole } else { Manner::KnowsNoRange(usize::MAX) };
+                files.lock().unwrap().get_mut(&path).unwrap().1 = if matches!(manner, Manner::BreaksOff(_)) {
+                    Manner::Whole
+                } else {
+                    Manner::KnowsNoRange(usize::MAX)
+                };
                 n
             }
             Manner::AlwaysBreaksOff(n) => n,
@@ -248,7 +251,8 @@ fn what_came_is_kept_for_the_next_time() {
     let other = noise(60_000).split_off(10_000);
     std::fs::remove_file(study.path("out/a.bin")).unwrap();
     std::fs::write(study.path("out/.fetch/a.bin.part"), vec![!other[999]; 1000]).unwrap();
-    let origin = format!("{{\"url\":\"{url}\",\"bytes\":50000,\"e_tag\":null,\"modified\":\"2030-01-01T00:00:00+00:00\"}}");
+    let origin =
+        format!("{{\"url\":\"{url}\",\"bytes\":50000,\"e_tag\":null,\"modified\":\"2030-01-01T00:00:00+00:00\"}}");
     std::fs::write(study.path("out/.fetch/a.bin.json"), origin).unwrap();
     let server_url = server.offer("a.bin", &other, Manner::Whole);
     assert_eq!(server_url, url);

@@ -57,7 +57,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     let catalogue = catalogue.map_err(|e| Failure::words(e.to_string(), None))?;
     let Some(name) = &arguments.name else {
-        print(&if arguments.json { serde_json::to_string(&catalogue).map_err(Error::from)? + "\n" } else { list(&catalogue) });
+        print(&if arguments.json {
+            serde_json::to_string(&catalogue).map_err(Error::from)? + "\n"
+        } else {
+            list(&catalogue)
+        });
         return Ok(ExitCode::SUCCESS);
     };
     let Some(entry) = catalogue.sets.get(name) else {
@@ -195,7 +199,9 @@ mod tests {
                 assert!(hexadecimal(&file.md5, 32) && hexadecimal(&file.sha256, 64), "{name}");
             }
         }
-        for public in ["cifar10", "cifar100", "pets", "flowers102", "shenzhen", "montgomery", "imagenette", "chestmnist"] {
+        for public in
+            ["cifar10", "cifar100", "pets", "flowers102", "shenzhen", "montgomery", "imagenette", "chestmnist"]
+        {
             assert!(!catalogue.sets[public].files.is_empty(), "{public}");
         }
         for agreed in ["chexpert", "mimic_cxr", "nih", "padchest", "imagenet", "covidx"] {

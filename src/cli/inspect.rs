@@ -69,11 +69,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     if !path.is_dir() {
         let file = recognize::file(path)?;
-        print(&if arguments.json { serde_json::to_string(&file).map_err(Error::from)? + "\n" } else { file_text(&file) });
+        print(&if arguments.json {
+            serde_json::to_string(&file).map_err(Error::from)? + "\n"
+        } else {
+            file_text(&file)
+        });
         return Ok(ExitCode::SUCCESS);
     }
-    let mut found =
-        Found { path: path.clone(), formats: format::inspect(path), read: None, error: None, hint: None };
+    let mut found = Found { path: path.clone(), formats: format::inspect(path), read: None, error: None, hint: None };
     if let Some(best) = found.formats.first().filter(|_| !arguments.fast) {
         match read(best.format, path) {
             Ok(rows) => found.read = Some(rows),
@@ -103,13 +106,14 @@ fn read(name: &str, root: &Path) -> Result<Rows> {
     let format: Format = serde_json::from_value(serde_json::json!({"format": name, "root": root}))?;
     let mut skipped = Skipped::default();
     let d = format.read(&mut skipped)?;
-    let splits = d.text("split").map(|s| s.iter().flatten().fold(BTreeMap::new(), |mut n, s| {
-        *n.entry(s.to_string()).or_insert(0) += 1;
-        n
-    }));
-    let patients = |d: &Dataset| {
-        d.text("patient").map(|p| p.iter().flatten().collect::<std::collections::HashSet<_>>().len())
-    };
+    let splits = d.text("split").map(|s| {
+        s.iter().flatten().fold(BTreeMap::new(), |mut n, s| {
+            *n.entry(s.to_string()).or_insert(0) += 1;
+            n
+        })
+    });
+    let patients =
+        |d: &Dataset| d.text("patient").map(|p| p.iter().flatten().collect::<std::collections::HashSet<_>>().len());
     Ok(Rows {
         rows: d.rows(),
         splits: splits.unwrap_or_default(),
@@ -136,7 +140,12 @@ fn text(found: &Found) -> String {
     let Some(best) = found.formats.first() else {
         return format!("{}: looks like no known format\n", found.path.display());
     };
-    out.push_str(&format!("{}: looks like {} ({:.0} % of its layout)\n", found.path.display(), best.format, 100.0 * best.score));
+    out.push_str(&format!(
+        "{}: looks like {} ({:.0} % of its layout)\n",
+        found.path.display(),
+        best.format,
+        100.0 * best.score
+    ));
     for what in &best.found {
         out.push_str(&format!("  found    {what}\n"));
     }
@@ -168,9 +177,11 @@ fn text(found: &Found) -> String {
         out.push_str(&format!("{} {what}: {} ({})\n", reason.count, reason.what, reason.examples.join("; ")));
     }
     let head = [read.task, "present", "absent", "unknown"].map(String::from).to_vec();
-    let rows = read.labels.iter().take(SHOWN).map(|l| {
-        vec![l.name.clone(), l.positives.to_string(), l.negatives.to_string(), l.unknowns.to_string()]
-    });
+    let rows = read
+        .labels
+        .iter()
+        .take(SHOWN)
+        .map(|l| vec![l.name.clone(), l.positives.to_string(), l.negatives.to_string(), l.unknowns.to_string()]);
     out.push_str(&layout::columns(&[head].into_iter().chain(rows).collect::<Vec<_>>(), &[1, 2, 3]));
     if read.labels.len() > SHOWN {
         out.push_str(&format!("and {} more\n", read.labels.len() - SHOWN));

@@ -84,9 +84,9 @@ fn image<'a>(path: &Path, bytes: u64, what: &'a str, details: &mut BTreeMap<Stri
         details.insert("damage".into(), format!("{bytes} bytes are no image of a dataset"));
         return what;
     }
-    let decoded = std::fs::read(path).map_err(|e| e.to_string()).and_then(|b| {
-        decode(&b, &DecodeRule::default()).map_err(|e| e.to_string())
-    });
+    let decoded = std::fs::read(path)
+        .map_err(|e| e.to_string())
+        .and_then(|b| decode(&b, &DecodeRule::default()).map_err(|e| e.to_string()));
     match decoded {
         Ok(p) => details.insert("pixels".into(), format!("{} x {}", p.size.width, p.size.height)),
         Err(e) => details.insert("damage".into(), e),
@@ -95,9 +95,9 @@ fn image<'a>(path: &Path, bytes: u64, what: &'a str, details: &mut BTreeMap<Stri
 }
 
 fn zip(path: &Path, details: &mut BTreeMap<String, String>) -> &'static str {
-    let archive = File::open(path).map_err(|e| e.to_string()).and_then(|f| {
-        zip::ZipArchive::new(std::io::BufReader::new(f)).map_err(|e| e.to_string())
-    });
+    let archive = File::open(path)
+        .map_err(|e| e.to_string())
+        .and_then(|f| zip::ZipArchive::new(std::io::BufReader::new(f)).map_err(|e| e.to_string()));
     match archive {
         Ok(a) => details.insert("entries".into(), a.len().to_string()),
         Err(e) => details.insert("damage".into(), e),
@@ -152,7 +152,13 @@ mod tests {
             ("c.csv", b"a,b\n1,2\n3\n\"4\n5\",6\n".to_vec(), "text file", "rows", "2"),
             ("d.mdb", fixtures::read("caffe.mdb.gz"), "LMDB database", "images", "400"),
             ("e.bin", fixtures::read("examples.tfrecord"), "TFRecord file", "images", "3"),
-            ("f", fixtures::read("cifar100_protocol4.pickle.gz"), "Python pickle", "keys", "fine_labels, coarse_labels, data"),
+            (
+                "f",
+                fixtures::read("cifar100_protocol4.pickle.gz"),
+                "Python pickle",
+                "keys",
+                "fine_labels, coarse_labels, data",
+            ),
             ("g", b"\x80\x02cos\nsystem\nU\x01x\x85R.".to_vec(), "Python pickle", "refused", "it asks for os.system"),
             ("h.dcm", fixtures::read("dicom_window.dcm.gz"), "DICOM image", "pixels", "20 x 12"),
             ("i", vec![0, 1, 2, 255], "file of unknown content", "", ""),

@@ -138,7 +138,8 @@ async fn attempt(
         let message = format!("{}: the server has {} bytes, the catalogue says {bytes}", remote.url, whole.bytes);
         return Err(Error::invalid(message).with_hint("the file changed at its source").into());
     }
-    let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(part).map_err(Error::io(part))?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(part).map_err(Error::io(part))?;
     file.set_len(have).map_err(Error::io(part))?;
     if have == 0 {
         let json = serde_json::to_vec(&whole).map_err(Error::from)?;

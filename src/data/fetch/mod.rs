@@ -134,8 +134,9 @@ pub fn fetch(
     std::fs::create_dir_all(&work).map_err(Error::io(&work))?;
     let done_file = work.join(DONE);
     let mut done: BTreeMap<String, Fetched> = match std::fs::read(&done_file) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|e| Error::data(&done_file, e.line() as u64, e.to_string()).with_hint("remove it to fetch anew"))?,
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
+            Error::data(&done_file, e.line() as u64, e.to_string()).with_hint("remove it to fetch anew")
+        })?,
         Err(_) => BTreeMap::new(),
     };
     let mut all = Vec::with_capacity(entry.files.len());
@@ -168,7 +169,14 @@ pub fn fetch(
         let _ = std::fs::remove_file(download::origin_file(&part));
         let (md5, sha256) = digests;
         let fetched = Fetched {
-            url: remote.url.clone(), name: name.clone(), bytes, md5, sha256, checked, unpacked, before: false,
+            url: remote.url.clone(),
+            name: name.clone(),
+            bytes,
+            md5,
+            sha256,
+            checked,
+            unpacked,
+            before: false,
         };
         done.insert(name, fetched.clone());
         write_whole(&done_file, &serde_json::to_vec_pretty(&done)?)?;
@@ -179,7 +187,8 @@ pub fn fetch(
 
 /// Whether a file of before is what is asked for now. Files that were unpacked are trusted to be there still.
 fn still_holds(before: &Fetched, remote: &Remote, to: &Path) -> bool {
-    let same = |published: &Option<String>, found: &str| published.as_ref().is_none_or(|p| p.eq_ignore_ascii_case(found));
+    let same =
+        |published: &Option<String>, found: &str| published.as_ref().is_none_or(|p| p.eq_ignore_ascii_case(found));
     before.url == remote.url
         && remote.bytes.is_none_or(|b| b == before.bytes)
         && same(&remote.md5, &before.md5)

@@ -287,7 +287,7 @@ mod tests {
         let fine = options.read(&mut skipped).unwrap();
         assert_eq!(fine.classes().unwrap().values(), &[77, 5, 99]);
         assert_eq!(fine.integers("record").unwrap().values(), &[0, 1, 0]);
-        assert_eq!(skipped.reasons()[1].examples, ["train.bin:4: 3 of 3074 bytes"]);
+        assert_eq!(skipped.reasons()[0].examples, ["train.bin:4: 3 of 3074 bytes"]);
         options.labels = Labels::Coarse;
         assert_eq!(options.read(&mut skipped).unwrap().classes().unwrap().values(), &[2, 0, 19]);
         options.odd_rows = OddRows::Error;

@@ -165,9 +165,8 @@ fn files(root: &Path) -> Result<Vec<String>> {
 }
 
 pub(super) fn looks_like(clues: &mut Clues) {
-    let holds = |file: &String| {
-        archive(&clues.root().join(file)).is_ok_and(|a| a.index_for_name("train_images.npy").is_some())
-    };
+    let holds =
+        |file: &String| archive(&clues.root().join(file)).is_ok_and(|a| a.index_for_name("train_images.npy").is_some());
     let found = files(clues.root()).unwrap_or_default().into_iter().find(holds);
     clues.either(3.0, found.as_deref().unwrap_or("*.npz with train_images, train_labels and so on"), found.is_some());
 }
@@ -214,13 +213,15 @@ impl Read for Options {
         if wide > 1 && names.len() != wide {
             return Err(Error::data(&path, None, format!("{wide} findings, {} names in classes", names.len())));
         }
-        let mut rows = if wide == 1 { Rows::single(&self.name, names.clone()) } else { Rows::multi(&self.name, &names) };
+        let mut rows =
+            if wide == 1 { Rows::single(&self.name, names.clone()) } else { Rows::multi(&self.name, &names) };
         rows.table(&path);
         let mut record = 0;
         for (labels, (_, split)) in labels.iter().zip(SPLITS) {
             for label in labels.data.chunks_exact(wide) {
                 record += 1;
-                let new = NewRow { image: file.clone(), record: Some(record - 1), split: Some(split), ..Default::default() };
+                let new =
+                    NewRow { image: file.clone(), record: Some(record - 1), split: Some(split), ..Default::default() };
                 let line = u64::from(record);
                 let wrong = |l: &&u8| usize::from(**l) >= if wide == 1 { names.len() } else { 2 };
                 if let Some(l) = label.iter().find(wrong) {

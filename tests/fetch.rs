@@ -201,8 +201,13 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
 fn zip(entries: &[(&str, &[u8], u32)]) -> Vec<u8> {
     let mut out = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, bytes, mode) in entries {
-        out.start_file(*name, zip::write::SimpleFileOptions::default().unix_permissions(*mode)).unwrap();
-        out.write_all(bytes).unwrap();
+        let options = zip::write::SimpleFileOptions::default().unix_permissions(*mode);
+        if mode & 0o170_000 == 0o120_000 {
+            out.add_symlink(*name, std::str::from_utf8(bytes).unwrap(), options).unwrap();
+        } else {
+            out.start_file(*name, options).unwrap();
+            out.write_all(bytes).unwrap();
+        }
     }
     out.finish().unwrap().into_inner()
 }

@@ -125,7 +125,7 @@ async fn attempt(
         let anew = match &answer {
             Ok(a) => Some(origin(remote, a)) != known || a.range.start != have - 1,
             // A server that knows no ranges, or a file that is shorter now. Other errors leave the part as it is.
-            Err(e) => ["non-partial", "416"].iter().any(|word| short(e).contains(word)),
+            Err(e) => matches!(e, object_store::Error::NotSupported { .. }) || short(e).contains("416"),
         };
         if anew {
             have = 0;

@@ -202,3 +202,115 @@ fn hugging_face_names(schema: &Schema, label: &str) -> Option<Vec<String>> {
     let json: serde_json::Value = serde_json::from_str(schema.metadata().get("huggingface")?).ok()?;
     serde_json::from_value(json["info"]["features"][label]["names"].clone()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::{
+        array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray},
+        datatypes::Field,
+    };
+    use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
+
+    use super::{
+        super::{fixtures, packed::Packed, packed::Record},
+        *,
+    };
+
+    fn write(columns: Vec<(&str, ArrayRef)>, metadata: Option<&str>) -> Vec<u8> {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let metadata = metadata.map(|m| ("huggingface".to_string(), m.to_string())).into_iter().collect();
+        let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(metadata));
+        let batch = batch.with_schema(schema.clone()).unwrap();
+        let mut out = Vec::new();
+        // Two rows a group, so that reading a row crosses groups.
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(2)).build();
+        let mut writer = ArrowWriter::try_new(&mut out, schema, Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        out
+    }
+
+    fn read(files: &[(&str, &[u8])], more: serde_json::Value) -> (Result<Dataset>, Skipped, tempfile::TempDir) {
+        let dir = fixtures::tree(files);
+        let mut json = serde_json::json!({"root": dir.path()});
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let options: Options = serde_json::from_value(json).unwrap();
+        let mut skipped = Skipped::default();
+        (options.read(&mut skipped), skipped, dir)
+    }
+
+    fn images(n: usize) -> ArrayRef {
+        Arc::new(BinaryArray::from_iter((0..n).map(|i| (i != 3).then(|| vec![i as u8; 2]))))
+    }
+
+    #[test]
+    fn hugging_face_tables_give_names_splits_and_images() {
+        let bytes = images(5);
+        let paths: ArrayRef = Arc::new(StringArray::from(vec!["x.png"; 5]));
+        let field = |name: &str, a: &ArrayRef| Arc::new(Field::new(name, a.data_type().clone(), true));
+        let image: ArrayRef = Arc::new(StructArray::from(vec![
+            (field("bytes", &bytes), bytes.clone()),
+            (field("path", &paths), paths.clone()),
+        ]));
+        let label: ArrayRef = Arc::new(Int64Array::from(vec![1, 0, 1, 0, 9]));
+        let told = r#"{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}"#;
+        let file = write(vec![("image", image), ("label", label)], Some(told));
+        let files =
+            [("data/train-00000-of-00001.parquet", file.as_slice()), ("data/test-00000-of-00001.parquet", &file)];
+        let (d, skipped, dir) = read(&files, serde_json::json!({}));
+        let d = d.unwrap();
+        assert_eq!((d.task().names().to_vec(), d.rows()), (vec!["cat".to_string(), "dog".into()], 6));
+        assert_eq!(d.split("train").unwrap().classes().unwrap().values(), &[1, 0, 1]);
+        assert_eq!(skipped.of("the row has no image or no class"), 2);
+        assert_eq!(skipped.reasons()[1].examples[0], "test-00000-of-00001.parquet:5: 9");
+        let path = dir.path().join(files[0].0);
+        let packed = Packed::open(&path).unwrap();
+        for record in [4u32, 0, 2, 1] {
+            let Record::Encoded(bytes) = packed.record(&path, record).unwrap() else { panic!("pixels") };
+            assert_eq!(bytes, [record as u8; 2]);
+        }
+        assert!(packed.record(&path, 3).unwrap_err().to_string().ends_with("parquet:4: the row has no image"));
+        assert!(packed.record(&path, 5).is_err());
+    }
+
+    #[test]
+    fn texts_are_classes_and_missing_columns_are_named() {
+        let label: ArrayRef = Arc::new(StringArray::from(vec!["b", "a"]));
+        let file = write(vec![("label", label), ("jpg", images(2))], None);
+        let (d, _, _dir) = read(&[("x.parquet", &file)], serde_json::json!({}));
+        let d = d.unwrap();
+        assert_eq!(
+            (d.task().names().to_vec(), d.classes().unwrap().values().to_vec()),
+            (vec!["a".to_string(), "b".into()], vec![1, 0])
+        );
+        let (d, _, _dir) = read(&[("x.parquet", &file)], serde_json::json!({"label": "class"}));
+        let e = d.unwrap_err();
+        assert!(
+            e.to_string().ends_with("x.parquet: no column class") && e.hint().unwrap().contains("label, jpg"),
+            "{e}"
+        );
+        let bare = write(vec![("label", Arc::new(StringArray::from(vec!["b"])) as ArrayRef)], None);
+        let (d, _, _dir) = read(&[("x.parquet", &bare)], serde_json::json!({}));
+        assert!(d.unwrap_err().to_string().contains("no column of encoded images"));
+    }
+
+    #[test]
+    fn own_tables_keep_their_rows_whose_images_are_there() {
+        let columns = crate::data::dataset::Columns {
+            image: vec!["a.png".into(), "b.png".into()],
+            dataset: "own".into(),
+            split: Some(vec![Some("train".into()), Some("test".into())]),
+            class: Some((vec!["x".into(), "y".into()], vec![Some(1), Some(0)])),
+            ..Default::default()
+        };
+        let dir = fixtures::tree(&[("a.png", b"x")]);
+        columns.build().unwrap().write_parquet(&dir.path().join("t.parquet")).unwrap();
+        let options: Options = serde_json::from_value(serde_json::json!({"root": dir.path()})).unwrap();
+        let mut skipped = Skipped::default();
+        let d = options.read(&mut skipped).unwrap();
+        assert_eq!((d.rows(), d.text("dataset").unwrap().value(0), d.task().names().len()), (1, "own", 2));
+        assert_eq!(skipped.reasons()[0].examples, ["t.parquet:2: b.png"]);
+    }
+}

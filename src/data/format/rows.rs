@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::{BooleanArray, StringArray, UInt32Array};
+use arrow::array::{Array, BooleanArray, StringArray, UInt32Array};
 use rayon::prelude::*;
 
 use super::skipped::{Missing, Skipped};
@@ -341,8 +341,9 @@ pub(super) fn keep_present(
 ) -> Result<Dataset> {
     let mut rows = Rows::multi("", [] as [&str; 0]);
     rows.table(table);
+    let records = d.integers("record");
     for (i, image) in d.images()?.iter().enumerate() {
-        let record = d.integers("record").and_then(|r| r.iter().nth(i).flatten());
+        let record = records.filter(|r| r.is_valid(i)).map(|r| r.value(i));
         rows.push(i as u64 + 1, NewRow { image: image.unwrap_or("").into(), record, ..Default::default() }, &[]);
     }
     let keep = rows.kept(root, missing, skipped, "image paths are relative to root")?;
@@ -357,7 +358,6 @@ fn stays_inside(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::Array;
 
     fn rows(images: &[&str]) -> Rows {
         let mut rows = Rows::multi("toy", ["Edema"]);

@@ -173,11 +173,11 @@ impl Frames {
     }
 }
 
-/// A file with the place of every record.
+/// A file with the place of every record. It is opened anew for each, because a set has more files than a process may
+/// hold open.
 #[derive(Debug)]
 pub(super) struct TfRecord {
     path: PathBuf,
-    file: File,
     places: Vec<(u64, u32)>,
 }
 
@@ -197,7 +197,7 @@ impl TfRecord {
             places.push((at + 12, u32::try_from(length).unwrap_or(u32::MAX)));
             at += length + 16;
         }
-        Ok(TfRecord { path: path.into(), file, places })
+        Ok(TfRecord { path: path.into(), places })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -208,7 +208,8 @@ impl TfRecord {
         let wrong = |m: &str| Error::data(&self.path, u64::from(record) + 1, m);
         let &(at, bytes) = self.places.get(record as usize).ok_or_else(|| wrong("the file ends before this record"))?;
         let mut message = vec![0; bytes as usize + 4];
-        self.file.read_exact_at(&mut message, at).map_err(Error::io(&self.path))?;
+        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
+        file.read_exact_at(&mut message, at).map_err(Error::io(&self.path))?;
         let (message, sum) = message.split_at(bytes as usize);
         if u32_of(sum) != masked_crc(message) {
             return Err(wrong(DAMAGED));

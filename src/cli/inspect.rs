@@ -100,8 +100,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 
 fn read(name: &str, root: &Path) -> Result<Rows> {
     if name == "image_table" {
-        let e = Error::invalid("a table of images is read once its columns are declared");
-        return Err(e.with_hint("write a dataset node: {format: image_table, root, file, image, labels}"));
+        return Err(undeclared(root));
     }
     let format: Format = serde_json::from_value(serde_json::json!({"format": name, "root": root}))?;
     let mut skipped = Skipped::default();
@@ -122,6 +121,20 @@ fn read(name: &str, root: &Path) -> Result<Rows> {
         labels: counts(&d),
         skipped: skipped.reasons().to_vec(),
     })
+}
+
+/// A table of images cannot be read before its columns are declared, but counted.
+fn undeclared(root: &Path) -> Error {
+    let names = std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.file_name());
+    let mut tables: Vec<String> = names.filter_map(|n| n.into_string().ok()).filter(|n| n.contains(".csv")).collect();
+    tables.sort();
+    let counted = tables.iter().map(|name| match format::count_rows(&root.join(name), b',') {
+        Ok((columns, rows, odd)) => format!("{name} has {rows} rows, {odd} odd ones, of {}", columns.join(", ")),
+        Err(e) => e.to_string(),
+    });
+    let counted = counted.collect::<Vec<_>>().join("; ");
+    Error::invalid(format!("a table of images is read once its columns are declared: {counted}"))
+        .with_hint("write a dataset node: {format: image_table, root, file, image, labels}")
 }
 
 fn file_text(file: &Recognized) -> String {

@@ -87,8 +87,11 @@ impl<'a> Clues<'a> {
     }
 }
 
+/// What a format looks for.
+pub(super) type Look = fn(&mut Clues);
+
 /// How the folder looks to one format.
-pub(super) fn likeness(format: &'static str, root: &Path, look: fn(&mut Clues)) -> Likeness {
+pub(super) fn likeness(format: &'static str, root: &Path, look: Look) -> Likeness {
     let mut clues = Clues { root, found: Vec::new(), missing: Vec::new(), weight: 0.0, asked: 0.0 };
     look(&mut clues);
     let score = if clues.asked > 0.0 { clues.weight / clues.asked } else { 0.0 };

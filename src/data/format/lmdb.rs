@@ -124,7 +124,7 @@ impl Lmdb {
             if seen > pages || depth > DEEPEST {
                 return Err(self.broken("its pages point in a circle"));
             }
-            let start = number.checked_mul(self.page_bytes as u64).unwrap_or(u64::MAX);
+            let start = number.saturating_mul(self.page_bytes as u64);
             let page = self.bytes_at(start, self.page_bytes)?;
             let (flags, lower) = (u16_at(&page, 10), usize::from(u16_at(&page, 12)));
             if lower < HEADER || lower > page.len() {

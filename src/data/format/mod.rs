@@ -170,7 +170,7 @@ impl Format {
 }
 
 /// The registry of layouts: what [`inspect`] compares a folder with.
-const LAYOUTS: [(&str, fn(&mut layout::Clues)); 17] = [
+const LAYOUTS: [(&str, layout::Look); 17] = [
     ("chexpert", chexpert::looks_like),
     ("mimic_cxr", mimic_cxr::looks_like),
     ("nih", nih::looks_like),

@@ -220,7 +220,8 @@ mod tests {
 
     fn write(columns: Vec<(&str, ArrayRef)>, metadata: Option<&str>) -> Vec<u8> {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let metadata = metadata.map(|m| ("huggingface".to_string(), m.to_string())).into_iter().collect();
+        let metadata: std::collections::HashMap<_, _> =
+            metadata.map(|m| ("huggingface".to_string(), m.to_string())).into_iter().collect();
         let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(metadata));
         let batch = batch.with_schema(schema.clone()).unwrap();
         let mut out = Vec::new();

@@ -1,7 +1,11 @@
 //! Images per second of training steps and of inference: `cargo bench --bench compute -- MODEL PX BATCH [REPEATS [f32|bf16]]`.
 //!
-//! Prints one JSON object a line, with the median over the repeats. A training step is forward,
-//! backward and one update. It compares with nothing itself.
+//! With `operators` as the first word, times of each operator instead. Prints one JSON object a
+//! line, with the median over the repeats. A training step is forward, backward and one update. It
+//! compares with nothing itself.
+
+#[path = "compute/operators.rs"]
+mod operators;
 
 use scaleshot::model::{Bit, BitConfig, Images, Precision};
 use scaleshot::nn::{SgdAgc, Targets, sgd_agc::SgdAgcOptions};
@@ -19,7 +23,13 @@ struct Case {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let mut words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let run = if words.first().is_some_and(|w| w == "operators") {
+        words.remove(0);
+        operators::run
+    } else {
+        whole
+    };
     let number = |i: usize, default: usize| words.get(i).and_then(|w| w.parse().ok()).unwrap_or(default);
     let precision = if words.get(4).is_some_and(|w| w == "bf16") { Precision::Bf16 } else { Precision::F32 };
     let cases = match words.first() {
@@ -46,7 +56,7 @@ fn main() {
     }
 }
 
-fn run(case: &Case) -> scaleshot::error::Result<()> {
+fn whole(case: &Case) -> scaleshot::error::Result<()> {
     let mut bit = Bit::new(BitConfig::parse(&case.model, CLASSES)?, 0);
     bit.set_precision(case.precision);
     let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
@@ -70,22 +80,27 @@ fn run(case: &Case) -> scaleshot::error::Result<()> {
     }
     for (mode, times) in [("train", train), ("infer", infer)] {
         // The first run makes the buffers.
-        let mut times = times[1..].to_vec();
-        times.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let median = times[times.len() / 2].0;
-        let mut cpu: Vec<f64> = times.iter().map(|t| t.1).collect();
-        cpu.sort_by(f64::total_cmp);
+        let times = &times[1..];
+        let wall = median(times.iter().map(|t| t.0));
+        let best = times.iter().map(|t| t.0).fold(f64::INFINITY, f64::min);
         println!(
             "{}",
             serde_json::json!({
                 "model": case.model, "px": case.px, "batch": case.batch, "mode": mode,
                 "precision": case.precision, "kernel": case.precision.kernel_name(),
-                "threads": rayon::current_num_threads(), "images_per_s": case.batch as f64 / median,
-                "median_s": median, "best_s": times[0].0, "cpu_s": cpu[cpu.len() / 2], "peak_rss_mib": peak_rss_mib(),
+                "threads": rayon::current_num_threads(), "images_per_s": case.batch as f64 / wall,
+                "median_s": wall, "best_s": best, "cpu_s": median(times.iter().map(|t| t.1)), "peak_rss_mib": peak_rss_mib(),
             })
         );
     }
     Ok(())
+}
+
+/// The middle value, or the upper of the two.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// The most memory that this process ever held, in MiB.

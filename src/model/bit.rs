@@ -355,7 +355,7 @@ impl Bit {
         let (weight, bias) = self.parameters[self.head_weight..].split_at_mut(1);
         let (weight, bias) = (&mut weight[0], &mut bias[0]);
         let mut dw = workspace.take::<f32>(weight.data.len());
-        self.head.weight_gradient(self.kernel, features, map, dlogits, &mut dw);
+        self.head.weight_gradient(self.kernel, features, map, dlogits, &mut dw, workspace);
         weight.gradient.iter_mut().zip(dw.iter()).for_each(|(g, d)| *g += d);
         workspace.give(dw);
         for (class, g) in bias.gradient.iter_mut().enumerate() {

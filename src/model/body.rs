@@ -90,7 +90,7 @@ impl StdConv {
     ) {
         let packing = self.conv.packing();
         let mut dhat = workspace.take(packing.len());
-        self.conv.weight_gradient(kernel, x, map, dy, &mut dhat);
+        self.conv.weight_gradient(kernel, x, map, dy, &mut dhat, workspace);
         let Parameter { data, gradient, .. } = &mut parameters[self.weight];
         standardise::backward(kernel, packing, data, &dhat, gradient);
         workspace.give(dhat);

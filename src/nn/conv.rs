@@ -344,6 +344,7 @@ fn pointers<T>(addresses: &[Pointer]) -> &[*const T] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::buffer::{Buffer, Workspace};
     use crate::random::stream::Stream;
 
     fn draw(seed: u64, n: usize) -> Vec<f32> {
@@ -444,7 +445,7 @@ mod tests {
                 let sum: Vec<f64> = truth.y.iter().zip(&residual).map(|(a, &b)| a + f64::from(b)).collect();
                 assert_near(&what("forward with residual"), &y, &sum);
                 let mut dw = vec![f32::NAN; packing.len()];
-                conv.weight_gradient(family, &x, map, &dy, &mut dw);
+                conv.weight_gradient(family, &x, map, &dy, &mut dw, &mut Workspace::default());
                 assert_near(&what("weight gradient"), &dw, &truth.dw);
                 let mut dx = vec![f32::NAN; map.len()];
                 conv.input_gradient(family, &dy, map, &wt, false, &mut dx);
@@ -458,7 +459,6 @@ mod tests {
 
     #[test]
     fn bfloat16_computes_the_definition_but_for_its_rounding() {
-        use crate::nn::buffer::{Buffer, Workspace};
         use crate::nn::element::Bf16;
         let rounded = |values: Vec<f32>| -> (Vec<Bf16>, Vec<f32>) {
             values.iter().map(|&v| (Bf16::narrow(v), Bf16::narrow(v).wide())).unzip()
@@ -499,7 +499,7 @@ mod tests {
                 let sum: Vec<f64> = truth.y.iter().zip(&wide_residual).map(|(a, &b)| a + f64::from(b)).collect();
                 assert_rounded(&what("forward with residual"), &y, &sum);
                 let mut dw = vec![f32::NAN; packing.len()];
-                conv.weight_gradient(family, &x, map, &dy, &mut dw);
+                conv.weight_gradient(family, &x, map, &dy, &mut dw, &mut Workspace::default());
                 assert_near(&what("weight gradient"), &dw, &truth.dw);
                 let mut dx = vec![Bf16(0x7fc0); map.len()];
                 conv.input_gradient(family, &dy, map, &wt, false, &mut dx);

@@ -5,7 +5,7 @@
 //! logits stay f32.
 
 use super::buffer::{Buffer, Workspace};
-use super::kernel::{self, Kernel, Panel, versions};
+use super::kernel::{self, Kernel, Outer, Panel, versions};
 use super::packing::Packed;
 use rayon::prelude::*;
 
@@ -24,6 +24,19 @@ pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
     /// See [`kernel::panel`].
     #[doc(hidden)]
     unsafe fn panel(kernel: Kernel, job: &Panel<'_, Self>);
+
+    /// What [`Element::outer`] multiplies: one value, or those of two pixels.
+    #[doc(hidden)]
+    type Factor: Copy + Default + Send + Sync;
+
+    /// Puts `width` values from each start side by side, `pitch` apart and followed by zeros: `[start][pitch]`,
+    /// or half as many lines of pairs.
+    #[doc(hidden)]
+    fn gather(kernel: Kernel, from: &[Self], starts: &[usize], width: usize, pitch: usize, to: &mut Vec<Self::Factor>);
+
+    /// See [`Outer`].
+    #[doc(hidden)]
+    fn outer(kernel: Kernel, job: &mut Outer<'_, Self::Factor>);
 }
 
 impl Element for f32 {
@@ -46,6 +59,28 @@ impl Element for f32 {
     unsafe fn panel(kernel: Kernel, job: &Panel<'_, Self>) {
         // SAFETY: the caller's promise.
         unsafe { kernel::panel(kernel, job) }
+    }
+
+    type Factor = f32;
+
+    fn gather(kernel: Kernel, from: &[f32], starts: &[usize], width: usize, pitch: usize, to: &mut Vec<f32>) {
+        to.resize(starts.len() * pitch, 0.0);
+        copy_lines(kernel, from, starts, width, pitch, to);
+    }
+
+    fn outer(kernel: Kernel, job: &mut Outer<'_, f32>) {
+        kernel::outer(kernel, job);
+    }
+}
+
+versions! {
+    fn copy_lines(from: &[f32], starts: &[usize], width: usize, pitch: usize, to: &mut [f32]) {
+        for (to, &start) in to.chunks_exact_mut(pitch).zip(starts) {
+            let from = &from[start..start + width];
+            let (to, rest) = to.split_at_mut(width);
+            to.iter_mut().zip(from).for_each(|(t, &f)| *t = f);
+            rest.fill(0.0);
+        }
     }
 }
 
@@ -80,6 +115,37 @@ impl Element for Bf16 {
     unsafe fn panel(kernel: Kernel, job: &Panel<'_, Self>) {
         // SAFETY: the caller's promise.
         unsafe { kernel::pair_panel(kernel, job) }
+    }
+
+    type Factor = u32;
+
+    fn gather(kernel: Kernel, from: &[Bf16], starts: &[usize], width: usize, pitch: usize, to: &mut Vec<u32>) {
+        to.resize(starts.len().div_ceil(2) * pitch, 0);
+        pair_lines(kernel, from, starts, width, pitch, to);
+    }
+
+    fn outer(kernel: Kernel, job: &mut Outer<'_, u32>) {
+        kernel::pair_outer(kernel, job);
+    }
+}
+
+versions! {
+    /// The earlier line goes to the lower half of each pair; a missing last one is zero.
+    fn pair_lines(from: &[Bf16], starts: &[usize], width: usize, pitch: usize, to: &mut [u32]) {
+        for (to, starts) in to.chunks_exact_mut(pitch).zip(starts.chunks(2)) {
+            let first = &from[starts[0]..starts[0] + width];
+            let (to, rest) = to.split_at_mut(width);
+            match starts.get(1) {
+                Some(&second) => {
+                    let second = &from[second..second + width];
+                    for ((to, a), b) in to.iter_mut().zip(first).zip(second) {
+                        *to = u32::from(a.0) | u32::from(b.0) << 16;
+                    }
+                }
+                None => to.iter_mut().zip(first).for_each(|(to, a)| *to = u32::from(a.0)),
+            }
+            rest.fill(0);
+        }
     }
 }
 

@@ -1,23 +1,41 @@
 //! The gradient of a convolution's weights: products of inputs and output gradients, summed over pixels.
 //!
-//! The gradient is cut into blocks of taps, channels and one panel of outputs; a task sums its
-//! block over all pixels in their order, so that neither the cut nor the threads show in a result.
-//! Sums are made in two levels, of [`PIXELS`] pixels and of all.
+//! Whole images are shared out to a number of parts that follows from the shape alone; each part
+//! sums its own copy of the gradient, and the copies are added in their order. A part's gradient is
+//! cut into blocks of panels, taps and channels; a task sums its block over the part's pixels in
+//! their order. So neither the cut nor the threads show in a result. Inputs and output gradients of
+//! some pixels are first put side by side, because lines that lie a power of two apart fall into
+//! the same few sets of the cache.
 
 use super::Map;
+use super::buffer::Workspace;
 use super::conv::{Conv, WORTH};
 use super::element::Element;
-use super::kernel::{self, Kernel, Outer, PairOuter, versions};
+use super::kernel::{Kernel, Outer, versions};
 use super::packing::{PANEL, Packed};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Pixels that are summed at a time.
-const PIXELS: usize = 64;
+const PIXELS: usize = 128;
+/// Channels whose inputs are put side by side at a time: what the first cache holds beside the sums.
+const CHANNELS: usize = 48;
+/// Values of the gradient that a task sums at most, which stay in the second cache.
+const BLOCK: usize = 1 << 16;
+/// Values that all parts together may take, and pixels that a part sums at least.
+const PARTS: (usize, usize) = (1 << 20, 512);
 
 impl Conv {
     /// `dw = sum over pixels of x dy`, packed as [`Conv::packing`] says. `map` is the shape of x.
-    pub fn weight_gradient<T: Element>(&self, kernel: Kernel, x: &[T], map: Map, dy: &[T], dw: &mut [f32]) {
+    pub fn weight_gradient<T: Element>(
+        &self,
+        kernel: Kernel,
+        x: &[T],
+        map: Map,
+        dy: &[T],
+        dw: &mut [f32],
+        workspace: &mut Workspace,
+    ) {
         let out = self.output(map);
         let packing = self.packing();
         assert_eq!((x.len(), dy.len(), dw.len()), (map.len(), out.len(), packing.len()), "bug: {self:?} {map:?}");
@@ -25,12 +43,27 @@ impl Conv {
         let pixels = out.height * out.width;
         // Whole images at a time, enough of them to fill chunks of pixels also where maps are small.
         let group = (4 * PIXELS).div_ceil(pixels).clamp(1, map.n);
+        let parts = (PARTS.0 / dw.len()).min(map.n * pixels / PARTS.1).clamp(1, map.n.div_ceil(group));
+        let images = map.n.div_ceil(group).div_ceil(parts) * group;
+        let parts = map.n.div_ceil(images);
         let lists: Vec<Vec<(u32, u32)>> = (0..taps).map(|tap| self.list(map, tap, group)).collect();
-        let worth = map.n * pixels * packing.len() / WORTH;
-        let wanted = (6 * rayon::current_num_threads()).min(worth).max(1);
-        let tasks = weight_tasks(packing, taps, channels, wanted, dw);
+        let worth = WORTH / (images * pixels);
+        let block = (parts * dw.len() / (6 * rayon::current_num_threads())).min(BLOCK).max(worth);
+        let mut others = workspace.take::<f32>((parts - 1) * dw.len());
+        let copies = std::iter::once(&mut *dw).chain(others.chunks_mut(packing.len()));
+        let tasks: Vec<_> = copies
+            .enumerate()
+            .flat_map(|(part, dw)| {
+                let first = part * images;
+                cut(packing, taps, channels, block, first..map.n.min(first + images), dw)
+            })
+            .collect();
         let work = WeightWork { kernel, x, map, dy, out, packing, group, lists };
-        tasks.into_par_iter().for_each_init(WeightScratch::default, |scratch, task| work.sum(task, scratch));
+        tasks.into_par_iter().for_each_init(Scratch::default, |scratch, task| work.sum(task, scratch));
+        if parts > 1 {
+            add_parts(kernel, &others, dw);
+        }
+        workspace.give(others);
     }
 
     /// Where tap `tap` of output pixel (y, x) reads in an image of `map`, or None for padding.
@@ -59,51 +92,69 @@ impl Conv {
     }
 }
 
-/// A block of the weight gradient that one task sums over all pixels: some channels of some taps.
+/// A block of a part's gradient that one task sums over the part's images.
 struct WeightTask<'a> {
-    panel: usize,
-    /// The first tap.
-    tap: usize,
+    images: Range<usize>,
+    panels: Range<usize>,
+    taps: Range<usize>,
     /// The first channel.
     channel: usize,
-    /// One slice a tap.
+    /// One slice for each tap of each panel.
     sums: Vec<&'a mut [f32]>,
 }
 
-/// Cuts the gradient into about `wanted` blocks. The cut does not show in the result: each value
-/// is summed by one task, over all pixels in their order.
-fn weight_tasks<'a>(
+/// Cuts a gradient into blocks of at most about `block` values: as many panels as channels, so that
+/// neither inputs nor output gradients are put side by side much more often than the other.
+fn cut(
     packing: Packed,
     taps: usize,
     channels: usize,
-    wanted: usize,
-    dw: &'a mut [f32],
-) -> Vec<WeightTask<'a>> {
-    let blocks = wanted.div_ceil(packing.panels()).min(channels.div_ceil(48));
-    let tap_groups = wanted.div_ceil(packing.panels() * blocks).min(taps);
-    let blocks = wanted.div_ceil(packing.panels() * tap_groups).min(channels.div_ceil(8)).max(blocks);
-    let block = channels.div_ceil(blocks);
-    let block = block.next_multiple_of(if block > 24 { 12 } else { 4 });
-    let group = taps.div_ceil(tap_groups);
-    let mut tasks = Vec::new();
-    for (panel, sums) in dw.chunks_mut(packing.step()).enumerate() {
-        let stride = packing.pitch(panel);
-        for (g, sums) in sums.chunks_mut(group * channels * stride).enumerate() {
-            let first = tasks.len();
-            tasks.extend((0..channels.div_ceil(block)).map(|i| WeightTask {
-                panel,
-                tap: g * group,
-                channel: i * block,
-                sums: Vec::with_capacity(group),
+    block: usize,
+    images: Range<usize>,
+    dw: &mut [f32],
+) -> Vec<WeightTask<'_>> {
+    let panels = (block.isqrt() / PANEL).clamp(1, packing.panels());
+    let width = (block / (panels * PANEL)).next_multiple_of(12).clamp(12, channels.max(12));
+    let group = (block / (panels * PANEL * width)).clamp(1, taps);
+    let blocks = channels.div_ceil(width);
+    let mut tasks: Vec<WeightTask<'_>> = Vec::new();
+    for (i, dw) in dw.chunks_mut(panels * packing.step()).enumerate() {
+        let (first, panel) = (tasks.len(), i * panels);
+        for tap in (0..taps).step_by(group) {
+            tasks.extend((0..blocks).map(|block| WeightTask {
+                images: images.clone(),
+                panels: panel..packing.panels().min(panel + panels),
+                taps: tap..taps.min(tap + group),
+                channel: block * width,
+                sums: Vec::new(),
             }));
-            for sums in sums.chunks_mut(channels * stride) {
-                for (i, sums) in sums.chunks_mut(block * stride).enumerate() {
-                    tasks[first + i].sums.push(sums);
+        }
+        for (panel, dw) in (panel..).zip(dw.chunks_mut(packing.step())) {
+            let stride = packing.pitch(panel);
+            for (tap, dw) in dw.chunks_mut(channels * stride).enumerate() {
+                for (block, dw) in dw.chunks_mut(width * stride).enumerate() {
+                    tasks[first + tap / group * blocks + block].sums.push(dw);
                 }
             }
         }
     }
     tasks
+}
+
+/// Adds the parts' gradients in their order.
+fn add_parts(kernel: Kernel, others: &[f32], dw: &mut [f32]) {
+    let len = dw.len();
+    dw.par_chunks_mut(1 << 12).enumerate().for_each(|(i, dw)| {
+        for other in others.chunks_exact(len) {
+            add(kernel, &other[i << 12..][..dw.len()], dw);
+        }
+    });
+}
+
+versions! {
+    fn add(other: &[f32], dw: &mut [f32]) {
+        dw.iter_mut().zip(other).for_each(|(d, o)| *d += o);
+    }
 }
 
 /// What every task of a weight gradient reads.
@@ -120,121 +171,118 @@ struct WeightWork<'a, T> {
     lists: Vec<Vec<(u32, u32)>>,
 }
 
-#[derive(Default)]
-struct WeightScratch {
-    copy: Vec<f32>,
-    x: Vec<u32>,
-    y: Vec<u32>,
+/// Inputs and output gradients of some pixels, side by side.
+struct Scratch<T: Element> {
+    starts: Vec<usize>,
+    x: Vec<T::Factor>,
+    /// One for each panel of a task.
+    y: Vec<Vec<T::Factor>>,
+    /// Addresses that the next pixels' inputs and output gradients will be read from.
+    ahead: [Vec<usize>; 2],
+}
+
+impl<T: Element> Default for Scratch<T> {
+    fn default() -> Self {
+        Scratch { starts: Vec::new(), x: Vec::new(), y: Vec::new(), ahead: Default::default() }
+    }
+}
+
+/// Some pixels of one tap, and those that come after them.
+struct Chunk<'a, T> {
+    /// Of the group's images.
+    x: &'a [T],
+    dy: &'a [T],
+    list: &'a [(u32, u32)],
+    next: &'a [(u32, u32)],
+    /// Where the images of `next` begin.
+    next_x: *const T,
+    next_dy: *const T,
 }
 
 impl<T: Element> WeightWork<'_, T> {
-    /// Sums a task's block over all pixels, some at a time.
-    fn sum(&self, mut task: WeightTask<'_>, scratch: &mut WeightScratch) {
+    /// Sums a task's block over all its images, some pixels at a time.
+    fn sum(&self, mut task: WeightTask<'_>, scratch: &mut Scratch<T>) {
         task.sums.iter_mut().for_each(|sums| sums.fill(0.0));
         let pixels = self.out.height * self.out.width;
-        for first in (0..self.map.n).step_by(self.group) {
+        let mut cursors = vec![0; task.taps.len()];
+        for first in task.images.clone().step_by(self.group) {
             let (x, dy) = (&self.x[first * self.map.image()..], &self.dy[first * self.out.image()..]);
-            let mut cursors = vec![0; task.sums.len()];
-            let end = self.group.min(self.map.n - first) * pixels;
+            cursors.fill(0);
+            let end = self.group.min(task.images.end - first) * pixels;
             for from in (0..end).step_by(PIXELS) {
                 let range = from..end.min(from + PIXELS);
-                if T::NARROW {
-                    self.pairs(&mut task, x, dy, range, &mut cursors, scratch);
-                } else {
-                    self.pixels(&mut task, x, dy, range, &mut cursors, &mut scratch.copy);
+                let mut all_at_hand = false;
+                for (i, cursor) in cursors.iter_mut().enumerate() {
+                    let tap = &self.lists[task.taps.start + i];
+                    let list = part(&tap[*cursor..], &range);
+                    *cursor += list.len();
+                    // What is read next is in this group of images or begins the next one.
+                    let skip = if range.end < end { 0 } else { self.group };
+                    let chunk = Chunk {
+                        x,
+                        dy,
+                        list,
+                        next: if skip == 0 { &tap[*cursor..] } else { tap },
+                        next_x: x.as_ptr().wrapping_add(skip * self.map.image()),
+                        next_dy: dy.as_ptr().wrapping_add(skip * self.out.image()),
+                    };
+                    let all = list.len() == range.len();
+                    if !(all && all_at_hand) {
+                        self.gather_dy(&task, &chunk, scratch);
+                        all_at_hand = all;
+                    }
+                    if !list.is_empty() {
+                        self.add_products(&mut task, i, &chunk, scratch);
+                    }
                 }
             }
         }
     }
 
-    /// The part of a tap's list that is in `range`, from its cursor on.
-    fn part(&self, tap: usize, range: &Range<usize>, cursor: &mut usize) -> &[(u32, u32)] {
-        let list = &self.lists[tap][*cursor..];
-        let count = list.iter().take(PIXELS).take_while(|&&(_, pixel)| (pixel as usize) < range.end).count();
-        *cursor += count;
-        &list[..count]
+    fn gather_dy(&self, task: &WeightTask<'_>, chunk: &Chunk<'_, T>, scratch: &mut Scratch<T>) {
+        let Scratch { starts, y, .. } = scratch;
+        y.resize_with(y.len().max(task.panels.len()), Vec::new);
+        for (panel, y) in task.panels.clone().zip(y) {
+            starts.clear();
+            starts.extend(chunk.list.iter().map(|&(_, pixel)| pixel as usize * self.out.channels + panel * PANEL));
+            T::gather(self.kernel, chunk.dy, starts, self.packing.width(panel), self.packing.pitch(panel), y);
+        }
     }
 
-    fn pixels(
-        &self,
-        task: &mut WeightTask<'_>,
-        x: &[T],
-        dy: &[T],
-        range: Range<usize>,
-        cursors: &mut [usize],
-        copy: &mut Vec<f32>,
-    ) {
-        let (lane, width) = (task.panel * PANEL, self.packing.width(task.panel));
-        let stride = self.packing.pitch(task.panel);
-        // Only f32 comes here.
-        let (mut y, mut step) = (dy.as_ptr().wrapping_add(lane).cast::<f32>(), self.out.channels);
-        if step > PANEL {
-            // Lines that lie far apart would fall into the same few sets of the cache: copy them side by side.
-            copy.resize(PIXELS * stride, 0.0);
-            let rows = dy[range.start * step..range.end * step].chunks_exact(step);
-            for (copy, dy) in copy.chunks_exact_mut(stride).zip(rows) {
-                for (copy, dy) in copy[..width].iter_mut().zip(&dy[lane..lane + width]) {
-                    *copy = dy.wide();
+    /// Adds the products of a chunk for one of the task's taps.
+    fn add_products(&self, task: &mut WeightTask<'_>, tap: usize, chunk: &Chunk<'_, T>, scratch: &mut Scratch<T>) {
+        let channels = task.sums[tap].len() / self.packing.pitch(task.panels.start);
+        // Neighbouring taps read the same lines, so one of them looks ahead.
+        let next = if tap + 1 == task.taps.len() { &chunk.next[..chunk.next.len().min(PIXELS)] } else { &[] };
+        let Scratch { starts, x, y, ahead: [ahead_x, ahead_dy] } = scratch;
+        for first in (0..channels).step_by(CHANNELS) {
+            let width = CHANNELS.min(channels - first);
+            let start = task.channel + first;
+            starts.clear();
+            starts.extend(chunk.list.iter().map(|&(from, _)| from as usize + start));
+            T::gather(self.kernel, chunk.x, starts, width, width, x);
+            for (i, panel) in task.panels.clone().enumerate() {
+                ahead_x.clear();
+                ahead_dy.clear();
+                if i == 0 {
+                    ahead_x.extend(next.iter().map(|n| chunk.next_x.wrapping_add(n.0 as usize + start).addr()));
                 }
+                if first == 0 {
+                    let lane = panel * PANEL;
+                    let place = |n: &(u32, u32)| n.1 as usize * self.out.channels + lane;
+                    ahead_dy.extend(next.iter().map(|n| chunk.next_dy.wrapping_add(place(n)).addr()));
+                }
+                let stride = self.packing.pitch(panel);
+                let sums = &mut task.sums[i * task.taps.len() + tap][first * stride..][..width * stride];
+                let ahead = [(&ahead_x[..], width * size_of::<T>()), (&ahead_dy[..], stride * size_of::<T>())];
+                T::outer(self.kernel, &mut Outer { x, y: &y[i], channels: width, sums, stride, ahead });
             }
-            (y, step) = (copy.as_ptr().wrapping_sub(range.start * stride), stride);
-        }
-        for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(cursors) {
-            let job = Outer {
-                x: x[task.channel..].as_ptr().cast::<f32>(),
-                y,
-                pixels: self.part(tap, &range, cursor),
-                step,
-                channels: sums.len() / stride,
-                sums: sums.as_mut_ptr(),
-                stride,
-                width,
-            };
-            // SAFETY: x offsets come from `reach` within one group of whole images; pixels are in
-            // `range`, which y holds at `step` apart; `sums` is this task's own.
-            unsafe { kernel::outer(self.kernel, &job) };
-        }
-    }
-
-    fn pairs(
-        &self,
-        task: &mut WeightTask<'_>,
-        x: &[T],
-        dy: &[T],
-        range: Range<usize>,
-        cursors: &mut [usize],
-        scratch: &mut WeightScratch,
-    ) {
-        let (lane, width) = (task.panel * PANEL, self.packing.width(task.panel));
-        let stride = self.packing.pitch(task.panel);
-        let pairs = range.len().div_ceil(2);
-        scratch.y.clear();
-        scratch.y.resize(pairs * stride, 0);
-        let rows = dy[range.start * self.out.channels..range.end * self.out.channels].chunks_exact(self.out.channels);
-        for (i, row) in rows.enumerate() {
-            put(self.kernel, &row[lane..lane + width], i % 2 == 1, &mut scratch.y[i / 2 * stride..][..width]);
-        }
-        for ((tap, sums), cursor) in (task.tap..).zip(&mut task.sums).zip(cursors) {
-            let channels = sums.len() / stride;
-            scratch.x.clear();
-            // Pixels whose tap lies outside stay zero.
-            scratch.x.resize(pairs * channels, 0);
-            for &(from, pixel) in self.part(tap, &range, cursor) {
-                let (i, values) = (pixel as usize - range.start, &x[from as usize + task.channel..][..channels]);
-                put(self.kernel, values, i % 2 == 1, &mut scratch.x[i / 2 * channels..][..channels]);
-            }
-            let mut job = PairOuter { x: &scratch.x, y: &scratch.y, channels, sums, stride };
-            kernel::pair_outer(self.kernel, &mut job);
         }
     }
 }
 
-versions! {
-    /// Puts bfloat16 values into the lower or the upper halves of pairs; the lower ones come first.
-    fn put<T: Element>(values: &[T], upper: bool, pairs: &mut [u32]) {
-        for (pair, value) in pairs.iter_mut().zip(values) {
-            let bits = value.wide().to_bits();
-            *pair = if upper { *pair | bits } else { bits >> 16 };
-        }
-    }
+/// The beginning of a tap's list that is in `range`.
+fn part<'a>(list: &'a [(u32, u32)], range: &Range<usize>) -> &'a [(u32, u32)] {
+    let list = &list[..list.len().min(range.len())];
+    &list[..list.partition_point(|&(_, pixel)| (pixel as usize) < range.end)]
 }

@@ -69,40 +69,36 @@ unsafe fn tile<const R: usize>(job: &Panel<'_>, row: usize, lane: usize) {
 }
 
 /// # Safety
-/// See [`super::outer`].
-pub unsafe fn outer(job: &Outer<'_>) {
-    for lane in (0..job.width).step_by(SPAN) {
+/// The lengths must be as [`Outer`] checks them.
+pub unsafe fn outer(job: &mut Outer<'_, f32>) {
+    for lane in (0..job.stride).step_by(SPAN) {
         for c in (0..job.channels).step_by(6) {
-            // SAFETY: the caller's promise; lane and c stay within width and channels.
+            // SAFETY: the caller's promise; lane and c stay within stride and channels.
             unsafe { by_rows!(outer_tile, job.channels - c, job, c, lane) }
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn outer_tile<const R: usize>(job: &Outer<'_>, c: usize, lane: usize) {
+unsafe fn outer_tile<const R: usize>(job: &mut Outer<'_, f32>, c: usize, lane: usize) {
     // SAFETY: `outer` keeps c + R within channels; the rest is the caller's promise.
     unsafe {
-        let width = (job.width - lane).min(SPAN);
-        let mask = |first: usize| -> __m256i {
-            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(width as i32 - first as i32), lanes)
-        };
-        let masks = [mask(0), mask(LANES)];
-        let x0 = job.x.add(c);
+        let pixels = job.x.len() / job.channels;
+        let (mut x, mut y) = (job.x.as_ptr().add(c), job.y.as_ptr().add(lane));
         let mut sums = [[_mm256_setzero_ps(); 2]; R];
-        for &(x, y) in job.pixels {
-            let (x, y) = (x0.add(x as usize), job.y.wrapping_add(y as usize * job.step + lane));
-            let b = [_mm256_maskload_ps(y, masks[0]), _mm256_maskload_ps(y.add(LANES), masks[1])];
+        for _ in 0..pixels {
+            let b = [_mm256_loadu_ps(y), _mm256_loadu_ps(y.add(LANES))];
             for (r, sums) in sums.iter_mut().enumerate() {
                 let a = _mm256_set1_ps(*x.add(r));
                 sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
                 sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
             }
+            x = x.wrapping_add(job.channels);
+            y = y.wrapping_add(job.stride);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
-                let at = job.sums.add((c + r) * job.stride + lane + v * LANES);
+                let at = job.sums.as_mut_ptr().add((c + r) * job.stride + lane + v * LANES);
                 _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), sum));
             }
         }

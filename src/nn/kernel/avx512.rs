@@ -114,9 +114,9 @@ unsafe fn tile<const R: usize, const V: usize>(job: &Panel<'_>, row: usize) {
 }
 
 /// # Safety
-/// See [`super::outer`].
-pub unsafe fn outer(job: &Outer<'_>) {
-    let mut c = 0;
+/// The lengths must be as [`Outer`] checks them.
+pub unsafe fn outer(job: &mut Outer<'_, f32>) {
+    let (mut c, mut tile) = (0, 0);
     while c < job.channels {
         let left = job.channels - c;
         // SAFETY: the caller's promise; `c` never passes the end.
@@ -124,42 +124,45 @@ pub unsafe fn outer(job: &Outer<'_>) {
             c += match job.stride / LANES {
                 4 => {
                     let rows = next_rows(left, 6);
-                    by_rows!(outer_tile, 4, rows, [1 2 3 4 5 6], job, c);
+                    by_rows!(outer_tile, 4, rows, [1 2 3 4 5 6], job, (c, tile));
                     rows
                 }
                 3 => {
                     let rows = next_rows(left, 8);
-                    by_rows!(outer_tile, 3, rows, [1 2 3 4 5 6 7 8], job, c);
+                    by_rows!(outer_tile, 3, rows, [1 2 3 4 5 6 7 8], job, (c, tile));
                     rows
                 }
                 2 => {
                     let rows = next_rows(left, 12);
-                    by_rows!(outer_tile, 2, rows, [1 2 3 4 5 6 7 8 9 10 11 12], job, c);
+                    by_rows!(outer_tile, 2, rows, [1 2 3 4 5 6 7 8 9 10 11 12], job, (c, tile));
                     rows
                 }
                 _ => {
                     let rows = next_rows(left, 16);
-                    by_rows!(outer_tile, 1, rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], job, c);
+                    by_rows!(outer_tile, 1, rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], job, (c, tile));
                     rows
                 }
-            }
+            };
         }
+        tile += 1;
     }
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn outer_tile<const R: usize, const V: usize>(job: &Outer<'_>, c: usize) {
-    // SAFETY: `outer` keeps c + R within channels; the rest is the caller's promise.
+unsafe fn outer_tile<const R: usize, const V: usize>(job: &mut Outer<'_, f32>, (c, tile): (usize, usize)) {
+    // SAFETY: `outer` keeps c + R within channels; the lengths are the caller's promise.
     unsafe {
-        let last = last_mask(job.width, V);
-        let x0 = job.x.add(c);
+        let pixels = job.x.len() / job.channels;
+        let (mut x, mut y) = (job.x.as_ptr().add(c), job.y.as_ptr());
         let mut sums = [[_mm512_setzero_ps(); V]; R];
-        for &(x, y) in job.pixels {
-            let (x, y) = (x0.add(x as usize), job.y.wrapping_add(y as usize * job.step));
+        let (ahead, line) = job.ahead(tile);
+        for pixel in 0..pixels {
+            if let Some(address) = ahead.get(pixel) {
+                _mm_prefetch::<_MM_HINT_T1>((address + line) as *const i8);
+            }
             let mut b = [_mm512_setzero_ps(); V];
             for (v, b) in b.iter_mut().enumerate() {
-                let mask = if v + 1 == V { last } else { !0 };
-                *b = _mm512_maskz_loadu_ps(mask, y.add(v * LANES));
+                *b = _mm512_loadu_ps(y.add(v * LANES));
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let a = _mm512_set1_ps(*x.add(r));
@@ -167,10 +170,12 @@ unsafe fn outer_tile<const R: usize, const V: usize>(job: &Outer<'_>, c: usize) 
                     sums[v] = _mm512_fmadd_ps(a, b[v], sums[v]);
                 }
             }
+            x = x.wrapping_add(job.channels);
+            y = y.wrapping_add(V * LANES);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
-                let at = job.sums.add((c + r) * job.stride + v * LANES);
+                let at = job.sums.as_mut_ptr().add((c + r) * job.stride + v * LANES);
                 _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), sum));
             }
         }

@@ -4,7 +4,7 @@
 //! last bits from the plain loops, as those of any two families do.
 
 use super::avx512::{LANES, by_rows, last_mask, next_rows};
-use super::{PairOuter, Panel};
+use super::{Outer, Panel};
 use crate::nn::element::Bf16;
 use std::arch::x86_64::*;
 
@@ -101,9 +101,9 @@ unsafe fn tile<const R: usize, const V: usize>(job: &Panel<'_, Bf16>, row: usize
 }
 
 /// # Safety
-/// The lengths must be as [`super::pair_outer`] checks. The CPU must have AVX512_BF16.
-pub unsafe fn outer(job: &mut PairOuter<'_>) {
-    let mut c = 0;
+/// The lengths must be as [`Outer`] checks them. The CPU must have AVX512_BF16.
+pub unsafe fn outer(job: &mut Outer<'_, u32>) {
+    let (mut c, mut tile) = (0, 0);
     while c < job.channels {
         let left = job.channels - c;
         // SAFETY: the caller's promise; `c` never passes the end.
@@ -111,37 +111,42 @@ pub unsafe fn outer(job: &mut PairOuter<'_>) {
             c += match job.stride / LANES {
                 4 => {
                     let rows = next_rows(left, 6);
-                    by_rows!(outer_tile, 4, rows, [1 2 3 4 5 6], job, c);
+                    by_rows!(outer_tile, 4, rows, [1 2 3 4 5 6], job, (c, tile));
                     rows
                 }
                 3 => {
                     let rows = next_rows(left, 8);
-                    by_rows!(outer_tile, 3, rows, [1 2 3 4 5 6 7 8], job, c);
+                    by_rows!(outer_tile, 3, rows, [1 2 3 4 5 6 7 8], job, (c, tile));
                     rows
                 }
                 2 => {
                     let rows = next_rows(left, 12);
-                    by_rows!(outer_tile, 2, rows, [1 2 3 4 5 6 7 8 9 10 11 12], job, c);
+                    by_rows!(outer_tile, 2, rows, [1 2 3 4 5 6 7 8 9 10 11 12], job, (c, tile));
                     rows
                 }
                 _ => {
                     let rows = next_rows(left, 16);
-                    by_rows!(outer_tile, 1, rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], job, c);
+                    by_rows!(outer_tile, 1, rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], job, (c, tile));
                     rows
                 }
-            }
+            };
         }
+        tile += 1;
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn outer_tile<const R: usize, const V: usize>(job: &mut PairOuter<'_>, c: usize) {
+unsafe fn outer_tile<const R: usize, const V: usize>(job: &mut Outer<'_, u32>, (c, tile): (usize, usize)) {
     // SAFETY: `outer` keeps c + R within channels; the lengths are the caller's promise.
     unsafe {
         let pairs = job.x.len() / job.channels;
         let (mut x, mut y) = (job.x.as_ptr().add(c), job.y.as_ptr());
         let mut sums = [[_mm512_setzero_ps(); V]; R];
-        for _ in 0..pairs {
+        let (ahead, line) = job.ahead(tile);
+        for pair in 0..pairs {
+            for address in ahead.iter().skip(2 * pair).take(2) {
+                _mm_prefetch::<_MM_HINT_T1>((address + line) as *const i8);
+            }
             let mut b = [load(y); V];
             for (v, b) in b.iter_mut().enumerate() {
                 *b = load(y.add(v * LANES));

@@ -174,52 +174,64 @@ pub(crate) unsafe fn pair_panel(kernel: Kernel, job: &Panel<'_, Bf16>) {
     }
 }
 
-/// `sums[c] += sum over pixels p of x[p][c] * y[p]` for `channels` channels and one panel.
-pub(crate) struct Outer<'a> {
-    pub x: *const f32,
-    pub y: *const f32,
-    /// Where each pixel lies from `x`, and its number in `y`.
-    pub pixels: &'a [(u32, u32)],
-    /// Values from one pixel to the next in `y`.
-    pub step: usize,
-    pub channels: usize,
-    /// `[channels][stride]`; lanes beyond `width` are left alone or stay what they were.
-    pub sums: *mut f32,
-    pub stride: usize,
-    pub width: usize,
-}
-
-/// # Safety
-/// As for [`panel`]: pointers good for what the fields say, `sums` not shared.
-pub(crate) unsafe fn outer(kernel: Kernel, job: &Outer<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match kernel {
-            Kernel::Plain => plain::outer(job),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => avx2::outer(job),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 => avx512::outer(job),
-        }
-    }
-}
-
-/// As [`Outer`] for bfloat16, with pixels in pairs that were put side by side:
-/// `sums[c] += sum over pairs q of x[q][c][0] * y[q][0] + x[q][c][1] * y[q][1]`.
-pub(crate) struct PairOuter<'a> {
-    /// `[pairs][channels]`, the earlier pixel in the lower half.
-    pub x: &'a [u32],
-    /// `[pairs][stride]`, the earlier pixel in the lower half.
-    pub y: &'a [u32],
+/// `sums[c] += sum over pixels p of x[p][c] * y[p]` for `channels` channels and one panel. For
+/// bfloat16 a factor holds two pixels, the earlier one in its lower half, and both are multiplied.
+pub struct Outer<'a, F> {
+    /// `[pixels][channels]`, or pairs of pixels.
+    pub x: &'a [F],
+    /// `[pixels][stride]`, or pairs of pixels.
+    pub y: &'a [F],
     pub channels: usize,
     /// `[channels][stride]`
     pub sums: &'a mut [f32],
+    /// A multiple of 16, at most 64.
     pub stride: usize,
+    /// Addresses of what will be read soon, one for each pixel, and the bytes at each: a kernel may
+    /// have the CPU fetch them meanwhile.
+    pub ahead: [(&'a [usize], usize); 2],
 }
 
-pub(crate) fn pair_outer(kernel: Kernel, job: &mut PairOuter<'_>) {
-    assert_eq!(job.x.len() / job.channels, job.y.len() / job.stride, "bug: pairs");
-    assert!(job.sums.len() >= job.channels * job.stride, "bug: sums");
+impl<F> Outer<'_, F> {
+    /// The addresses that tile number `tile` fetches, one a pixel, and how far behind each.
+    #[cfg(target_arch = "x86_64")]
+    fn ahead(&self, tile: usize) -> (&[usize], usize) {
+        let mut line = tile;
+        for (addresses, bytes) in self.ahead {
+            // A line of the cache more than the bytes fill, as they seldom begin with one.
+            let lines = bytes.div_ceil(64) + 1;
+            if line < lines {
+                return (addresses, 64 * line);
+            }
+            line -= lines;
+        }
+        (&[], 0)
+    }
+}
+
+impl<F> Outer<'_, F> {
+    /// Kernels rely on these lengths.
+    fn check(&self) {
+        assert!(matches!(self.stride, 16 | 32 | 48 | 64), "bug: panels {} wide", self.stride);
+        assert_eq!(self.x.len() * self.stride, self.y.len() * self.channels, "bug: pixels");
+        assert_eq!(self.sums.len(), self.channels * self.stride, "bug: sums");
+    }
+}
+
+pub(crate) fn outer(kernel: Kernel, job: &mut Outer<'_, f32>) {
+    job.check();
+    match kernel {
+        Kernel::Plain => plain::outer(job),
+        // SAFETY: a family is only ever made where the CPU has its features, and the lengths were checked.
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => unsafe { avx2::outer(job) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => unsafe { avx512::outer(job) },
+    }
+}
+
+pub(crate) fn pair_outer(kernel: Kernel, job: &mut Outer<'_, u32>) {
+    job.check();
     match kernel {
         // SAFETY: the CPU has the features, and the lengths were checked.
         #[cfg(target_arch = "x86_64")]

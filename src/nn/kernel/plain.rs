@@ -1,6 +1,6 @@
 //! The inner loops without any vector instruction named: what every other family is tested against.
 
-use super::{Kernel, Outer, PairOuter, Panel, versions};
+use super::{Kernel, Outer, Panel, versions};
 use crate::nn::element::{Bf16, Element};
 use crate::nn::packing::PANEL;
 
@@ -32,26 +32,16 @@ pub unsafe fn panel(job: &Panel<'_>) {
     }
 }
 
-/// # Safety
-/// See [`super::outer`].
-pub unsafe fn outer(job: &Outer<'_>) {
+pub fn outer(job: &mut Outer<'_, f32>) {
     for c in 0..job.channels {
         let mut sums = [0f32; PANEL];
-        for &(x, y) in job.pixels {
-            // SAFETY: `channels` values lie at each pixel of x, `width` at each of y.
-            let (x, y) = unsafe {
-                (
-                    *job.x.add(x as usize + c),
-                    std::slice::from_raw_parts(job.y.wrapping_add(y as usize * job.step), job.width),
-                )
-            };
+        for (x, y) in job.x.chunks_exact(job.channels).zip(job.y.chunks_exact(job.stride)) {
             for (sum, y) in sums.iter_mut().zip(y) {
-                *sum += x * y;
+                *sum += x[c] * y;
             }
         }
-        for (lane, sum) in sums[..job.width].iter().enumerate() {
-            // SAFETY: `channels * stride` values lie at sums.
-            unsafe { *job.sums.add(c * job.stride + lane) += sum };
+        for (total, sum) in job.sums[c * job.stride..][..job.stride].iter_mut().zip(sums) {
+            *total += sum;
         }
     }
 }
@@ -93,7 +83,7 @@ pub unsafe fn pair_panel(kernel: Kernel, job: &Panel<'_, Bf16>) {
     }
 }
 
-pub fn pair_outer(kernel: Kernel, job: &mut PairOuter<'_>) {
+pub fn pair_outer(kernel: Kernel, job: &mut Outer<'_, u32>) {
     for c in 0..job.channels {
         let mut sums = [0f32; PANEL];
         for (x, y) in job.x.chunks_exact(job.channels).zip(job.y.chunks_exact(job.stride)) {

@@ -32,6 +32,9 @@ pub mod sgd_agc;
 pub mod standardise;
 pub mod weight;
 
+#[cfg(test)]
+mod properties;
+
 pub use loss::Targets;
 pub use sgd_agc::SgdAgc;
 

@@ -37,6 +37,8 @@ struct Row {
     cpu_s: f64,
     /// Multiplications and additions of one run; 0 for what is no product.
     operations: f64,
+    /// Whether the values are bfloat16.
+    narrow: bool,
 }
 
 pub fn run(case: &Case) -> Result<()> {
@@ -67,7 +69,8 @@ fn run_in<T: Element>(case: &Case) -> Result<()> {
         }
     }
     rows.push(update(kernel, &config, case.repeats));
-    let peak = peak::<T>(kernel);
+    let peaks = [peak::<f32>(kernel), peak::<T>(kernel)];
+    let ideal_s = |row: &Row| row.operations / peaks[usize::from(row.narrow)] / 1e9;
     let total: f64 = rows.iter().map(|r| r.cpu_s * r.count as f64).sum();
     for row in &rows {
         let speed = (row.operations > 0.0).then(|| row.operations / row.cpu_s / 1e9);
@@ -78,7 +81,7 @@ fn run_in<T: Element>(case: &Case) -> Result<()> {
                 "kernel": case.precision.kernel_name(), "mode": "operator", "operator": row.operator,
                 "shape": row.shape, "count": row.count, "wall_ms": row.wall_s * 1e3, "cpu_ms": row.cpu_s * 1e3,
                 "share_of_operators": row.cpu_s * row.count as f64 / total,
-                "gflops": speed, "share_of_peak": speed.map(|s| s / peak),
+                "gflops": speed, "share_of_peak": speed.map(|_| ideal_s(row) / row.cpu_s),
             })
         );
     }
@@ -90,8 +93,8 @@ fn run_in<T: Element>(case: &Case) -> Result<()> {
         serde_json::json!({
             "model": case.model, "px": case.px, "batch": case.batch, "precision": case.precision,
             "kernel": case.precision.kernel_name(), "mode": "operators", "cpu_ms": total * 1e3,
-            "products_share": sum(&|r| r.cpu_s) / total, "gflops": speed, "share_of_peak": speed / peak,
-            "peak_gflops": peak,
+            "products_share": sum(&|r| r.cpu_s) / total, "gflops": speed,
+            "share_of_peak": sum(&ideal_s) / sum(&|r| r.cpu_s), "peak_gflops": peaks[1],
         })
     );
     Ok(())
@@ -161,7 +164,7 @@ fn convolution<T: Element>(kernel: Kernel, conv: Conv, map: Map, count: usize, r
     let shape = format!("{side}x{side}/{stride} {inputs}->{outputs} at {}x{}", map.height, map.width);
     let operations = 2.0 * (out.len() * packing.rows) as f64;
     let mut note = |operator, operations, (wall_s, cpu_s)| {
-        rows.push(Row { operator, shape: shape.clone(), count, wall_s, cpu_s, operations });
+        rows.push(Row { operator, shape: shape.clone(), count, wall_s, cpu_s, operations, narrow: T::NARROW });
     };
     let standardised = |workspace: &mut Workspace| {
         let mut hat = workspace.take::<f32>(packing.len());
@@ -210,7 +213,7 @@ fn normalisation<T: Element>(kernel: Kernel, map: Map, count: usize, repeats: us
     let (weight, bias) = (vec![1f32; map.channels], vec![0f32; map.channels]);
     let shape = format!("{} at {}x{}", map.channels, map.height, map.width);
     let mut note = |operator, count, (wall_s, cpu_s)| {
-        rows.push(Row { operator, shape: shape.clone(), count, wall_s, cpu_s, operations: 0.0 });
+        rows.push(Row { operator, shape: shape.clone(), count, wall_s, cpu_s, operations: 0.0, narrow: T::NARROW });
     };
     let mut moments = Vec::new();
     note("norm moments", count, time(repeats, || moments = norm::moments(kernel, &x, map)));
@@ -232,7 +235,7 @@ fn max_pool<T: Element>(kernel: Kernel, map: Map, repeats: usize, rows: &mut Vec
         (Buffer::<T>::zeros(out.len()), Buffer::<f32>::zeros(map.len()), vec![0; out.len()]);
     let shape = format!("{} at {}x{}", map.channels, map.height, map.width);
     let mut note = |operator, (wall_s, cpu_s)| {
-        rows.push(Row { operator, shape: shape.clone(), count: 1, wall_s, cpu_s, operations: 0.0 });
+        rows.push(Row { operator, shape: shape.clone(), count: 1, wall_s, cpu_s, operations: 0.0, narrow: T::NARROW });
     };
     note("max-pool forward", time(repeats, || pool::max_pool(kernel, &x, map, &mut y, &mut winner)));
     note("max-pool backward", time(repeats, || pool::max_pool_backward(kernel, &dy, &winner, map, &mut dx)));
@@ -254,7 +257,15 @@ fn update(kernel: Kernel, config: &BitConfig, repeats: usize) -> Row {
     let values: usize = parameters.iter().map(Parameter::count).sum();
     let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
     let (wall_s, cpu_s) = time(repeats, || optimizer.step(kernel, &mut parameters, CLASSES, 1e-6));
-    Row { operator: "SGD with AGC", shape: format!("{values} values"), count: 1, wall_s, cpu_s, operations: 0.0 }
+    Row {
+        operator: "SGD with AGC",
+        shape: format!("{values} values"),
+        count: 1,
+        wall_s,
+        cpu_s,
+        operations: 0.0,
+        narrow: false,
+    }
 }
 
 /// GFLOP per second of processor time of a matrix product that stays in the caches.

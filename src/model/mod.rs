@@ -16,6 +16,8 @@ pub use images::Images;
 pub use precision::Precision;
 
 #[cfg(test)]
+mod micro_batches;
+#[cfg(test)]
 #[path = "../../tests/reference/model.rs"]
 mod reference;
 

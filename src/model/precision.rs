@@ -27,6 +27,7 @@ impl Precision {
     pub fn kernel_name(self) -> String {
         match self {
             Precision::F32 => kernel::name().into(),
+            Precision::Bf16 if kernel::name() == "amx" => "amx bf16".into(),
             Precision::Bf16 if kernel::name() == "avx512" && kernel::has_bf16() => "avx512 bf16".into(),
             Precision::Bf16 => format!("{} emulating bf16", kernel::name()),
         }

@@ -402,7 +402,7 @@ mod tests {
         }
     }
 
-    const CASES: [(usize, usize, usize, usize, usize, [usize; 3]); 16] = [
+    const CASES: [(usize, usize, usize, usize, usize, [usize; 3]); 18] = [
         // inputs, outputs, kernel, stride, pad, [n, height, width]
         (16, 16, 1, 1, 0, [1, 1, 1]),
         (16, 64, 1, 1, 0, [3, 5, 7]),
@@ -420,6 +420,9 @@ mod tests {
         (3, 16, 7, 2, 3, [2, 15, 10]),
         (3, 64, 7, 2, 0, [2, 21, 14]),
         (2, 5, 3, 2, 0, [1, 5, 8]),
+        // Enough pixels for weight gradients in several parts.
+        (8, 16, 3, 1, 1, [5, 23, 25]),
+        (16, 24, 1, 1, 0, [40, 7, 9]),
     ];
 
     #[test]

@@ -36,6 +36,9 @@ pub mod sgd_agc;
 pub mod standardise;
 pub mod weight;
 
+#[cfg(test)]
+mod properties;
+
 pub use loss::Targets;
 pub use optimizer::Optimizer;
 pub use sgd_agc::SgdAgc;

@@ -5,12 +5,14 @@
 //! | `avx512` | AVX-512 F, BW, DQ, VL | 16 f32 |
 //! | `avx2` | AVX2 and FMA | 8 f32 |
 //! | `avx512`, bfloat16 | AVX512_BF16 too; plain loops otherwise | 16 pairs |
+//! | `amx` | AMX for bfloat16, and all of the above | tiles of 16x16 pairs; else as `avx512` |
 //! | `plain` | nothing | what the compiler makes of it |
 //!
 //! `SCALESHOT_KERNEL` overrides the choice. Families agree to rounding; within one, results are
-//! the same bytes on any number of threads. AMX is not used: it could not be tested where this
-//! was written.
+//! the same bytes on any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -31,6 +33,9 @@ pub enum Kernel {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// As `Avx512`, with bfloat16 in tiles.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Kernel {
@@ -45,6 +50,9 @@ impl Kernel {
                 && is_x86_feature_detected!("avx512vl");
             let half = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             if wide && half {
+                if amx::usable() == Ok(true) {
+                    families.push(Kernel::Amx);
+                }
                 families.push(Kernel::Avx512);
             }
             if half {
@@ -62,6 +70,8 @@ impl Kernel {
             Kernel::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx => "amx",
         }
     }
 }
@@ -84,7 +94,7 @@ fn choose(wanted: Option<&str>) -> Choice {
             kernel: best,
             note: Some("this CPU has no AVX2: training uses the plain kernel and is slow".into()),
         },
-        None => Choice { kernel: best, note: None },
+        None => Choice { kernel: best, note: distrust() },
         Some(wanted) => match available.iter().find(|k| k.name() == wanted) {
             Some(&kernel) => Choice { kernel, note: None },
             None => {
@@ -98,6 +108,14 @@ fn choose(wanted: Option<&str>) -> Choice {
             }
         },
     }
+}
+
+/// Why a family that the CPU has is not used, if so.
+fn distrust() -> Option<String> {
+    #[cfg(target_arch = "x86_64")]
+    return amx::usable().err().map(str::to_string);
+    #[cfg(not(target_arch = "x86_64"))]
+    None
 }
 
 /// The family that this process uses.
@@ -152,7 +170,7 @@ pub(crate) unsafe fn panel(kernel: Kernel, job: &Panel<'_>) {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => avx2::panel(job),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 => avx512::panel(job),
+            Kernel::Avx512 | Kernel::Amx => avx512::panel(job),
         }
     }
 }
@@ -167,6 +185,8 @@ pub(crate) unsafe fn pair_panel(kernel: Kernel, job: &Panel<'_, Bf16>) {
     // SAFETY: the caller's promise.
     unsafe {
         match kernel {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx => amx::pair_panel(job),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 if has_bf16() => avx512bf16::panel(job),
             _ => plain::pair_panel(kernel, job),
@@ -226,7 +246,7 @@ pub(crate) fn outer(kernel: Kernel, job: &mut Outer<'_, f32>) {
         Kernel::Avx2 => unsafe { avx2::outer(job) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => unsafe { avx512::outer(job) },
+        Kernel::Avx512 | Kernel::Amx => unsafe { avx512::outer(job) },
     }
 }
 
@@ -235,7 +255,7 @@ pub(crate) fn pair_outer(kernel: Kernel, job: &mut Outer<'_, u32>) {
     match kernel {
         // SAFETY: the CPU has the features, and the lengths were checked.
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 if has_bf16() => unsafe { avx512bf16::outer(job) },
+        Kernel::Avx512 | Kernel::Amx if has_bf16() => unsafe { avx512bf16::outer(job) },
         _ => plain::pair_outer(kernel, job),
     }
 }
@@ -274,7 +294,7 @@ macro_rules! versions {
                 $crate::nn::kernel::Kernel::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::nn::kernel::Kernel::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::nn::kernel::Kernel::Avx512 | $crate::nn::kernel::Kernel::Amx => unsafe { avx512($($arg),*) },
             }
         }
     };

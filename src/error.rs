@@ -21,9 +21,10 @@ pub enum Error {
     /// Blobs, records or locks.
     #[error("store: {message}")]
     Store { message: String, hint: Option<String>, source: Option<Box<dyn std::error::Error + Send + Sync>> },
-    /// Training met a loss that is not a number; the checkpoint before it is kept.
-    #[error("loss is {loss} at step {step} (learning rate {lr}); largest gradient norms: {norms}")]
-    NotFinite { loss: f64, step: u64, lr: f64, norms: String },
+    /// Training met a loss that is not a number; `checkpoint` is the step of the one that is kept.
+    #[error("loss is {loss} at step {step} (learning rate {lr:?}); largest gradient norms: {norms}{}",
+        checkpoint.map(|s| format!("; the checkpoint of step {s} is kept")).unwrap_or_default())]
+    NotFinite { loss: f64, step: u64, lr: f64, norms: String, checkpoint: Option<u64> },
     #[error("interrupted")]
     Interrupted,
     #[error("tensor: {0}")]
@@ -68,7 +69,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Data { hint, .. } | Error::Invalid { hint, .. } | Error::Store { hint, .. } => hint.as_deref(),
-            Error::NotFinite { .. } => Some("lower the learning rate or add warm-up; the last checkpoint is kept"),
+            Error::NotFinite { .. } => Some("lower the learning rate or add warm-up"),
             _ => None,
         }
     }

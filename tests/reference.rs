@@ -21,6 +21,10 @@ mod scaling;
 mod splits;
 #[path = "reference/statistics.rs"]
 mod statistics;
+#[path = "reference/torch_images.rs"]
+mod torch_images;
+#[path = "reference/torch_train.rs"]
+mod torch_train;
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +44,8 @@ const FORMS: &[(&str, Knows, Check)] = &[
     ("scaling laws", |j| j["scaling"].is_array(), |j, _| scaling::check(j)),
     ("label tables", label_tables::knows, label_tables::check),
     ("splits", splits::knows, splits::check),
+    ("optimisers and heads", |j| j["adamw"].is_array(), |j, _| torch_train::check(j)),
+    ("images", |j| j["rand_augment"].is_array(), |j, _| torch_images::check(j)),
 ];
 
 fn folder() -> PathBuf {

@@ -10,7 +10,7 @@ use super::{
     output::{Colour, print},
     session::StoreArguments,
 };
-use crate::{kind::KINDS, nn::kernel, run, store::Store};
+use crate::{kind::KINDS, model::Precision, nn::kernel, run, store::Store};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -26,12 +26,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let place = arguments.store.place().display().to_string();
     let store = probe(arguments);
     let features = features();
+    let families = [Precision::F32, Precision::Bf16].map(|p| (p.name(), p.kernel_name()));
     let kinds: Vec<&str> = KINDS.iter().map(|k| k.name()).collect();
     let text = if arguments.json {
         json!({
             "program": format!("scaleshot {}", env!("CARGO_PKG_VERSION")),
             "os": machine.os, "cpu": machine.cpu, "cores": machine.cores, "features": features,
-            "kernels": kernel::name(), "memory_bytes": machine.memory_bytes,
+            "kernels": kernel::name(), "precisions": std::collections::BTreeMap::from(families), "memory_bytes": machine.memory_bytes,
             "store": {"place": place, "writable": store.is_ok(), "problem": store.as_ref().err()},
             "kinds": kinds,
         })
@@ -44,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
             row("system", machine.os.clone()),
             row("cpu", format!("{}, {} cores", machine.cpu, machine.cores)),
             row("features", if features.is_empty() { "none that kernels use".into() } else { features.join(" ") }),
-            row("kernels", kernel::name().into()),
+            row("kernels", families.map(|(precision, family)| format!("{precision}: {family}")).join(", ")),
             row("memory", layout::bytes(machine.memory_bytes)),
             row(
                 "store",

@@ -40,9 +40,9 @@ pub enum Augment {
     None,
     /// Mirrored left to right, half of the time.
     Flip,
-    /// BiT's: the shorter side resized, then a random square, mirrored half of the time.
+    /// BiT's: resized to a square whatever the shape, then a random part of the view's size, mirrored half of the time.
     Crop {
-        /// Length that the shorter side is resized to, pixels; at least the view's size.
+        /// Side of the square, pixels; at least the view's size.
         resize_px: u32,
     },
     /// A random part of the image, resized (Szegedy et al. 2015), mirrored half of the time.
@@ -179,9 +179,9 @@ impl Augment {
     /// What cannot work with images of this size.
     pub fn fits(&self, view: &View, dims: ImageDims) -> Result<(), String> {
         let Augment::Crop { resize_px } = self else { return Ok(()) };
-        let ((h, w), (height, width)) = (resized(dims, *resize_px as usize), view.size(dims));
-        if h < height || w < width {
-            return Err(format!("images resized to {h} x {w} are smaller than the view of {height} x {width}"));
+        let (side, (height, width)) = (*resize_px as usize, view.size(dims));
+        if side < height.max(width) {
+            return Err(format!("images resized to {side} x {side} are smaller than the view of {height} x {width}"));
         }
         Ok(())
     }
@@ -195,15 +195,15 @@ impl Augment {
             Augment::Flip => Geometry { mirrored: stream.chance(0.5), ..fixed },
             Augment::Crop { resize_px } => {
                 // Even a view that does not fit (see `fits`) must not read outside.
-                let (h, w) = resized(dims, (*resize_px as usize).max(height.max(width)));
-                let mut axis = |length, resized: usize, count: usize| Axis {
+                let side = (*resize_px as usize).max(height.max(width));
+                let mut axis = |length, count: usize| Axis {
                     start: 0,
                     length,
-                    resized,
-                    first: stream.below((resized - count) as u64 + 1) as usize,
+                    resized: side,
+                    first: stream.below((side - count) as u64 + 1) as usize,
                     count,
                 };
-                let (y, x) = (axis(dims.height, h, height), axis(dims.width, w, width));
+                let (y, x) = (axis(dims.height, height), axis(dims.width, width));
                 Geometry { y, x, mirrored: stream.chance(0.5), warp: None }
             }
             Augment::RandomResizedCrop(r) => {
@@ -293,7 +293,7 @@ mod tests {
             (low, high) = (low.min(g.x.first), high.max(g.x.first));
             mirrored += u32::from(g.mirrored);
         }
-        assert_eq!((low, high), (0, 60 - 36));
+        assert_eq!((low, high), (0, 40 - 36));
         assert!((900..1100).contains(&mirrored), "{mirrored}");
     }
 
@@ -304,10 +304,10 @@ mod tests {
         let view = View::Center { resize_px: 10, px: 20 };
         assert_eq!(view.check().len(), 1);
         assert_eq!(Augment::Crop { resize_px: 10 }.check(&View::Whole { px: 20 }).len(), 1);
-        let crop = Augment::Crop { resize_px: 50 };
+        let crop = Augment::Crop { resize_px: 60 };
         assert!(crop.fits(&View::Stored, WIDE).is_ok());
         let e = Augment::Crop { resize_px: 30 }.fits(&View::Stored, WIDE).unwrap_err();
-        assert_eq!(e, "images resized to 30 x 45 are smaller than the view of 40 x 60");
+        assert_eq!(e, "images resized to 30 x 30 are smaller than the view of 40 x 60");
         let bad = Augment::RandomResizedCrop(RandomResizedCrop { scale: [0.5, 0.2], ratio: [0.0, 1.0] });
         assert_eq!(bad.check(&view).len(), 2);
         let read: Augment = serde_json::from_str(r#"{"xray": {"rotate_degrees": 10}}"#).unwrap();

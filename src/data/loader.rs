@@ -13,7 +13,8 @@ use super::{
     augment::{Augment, View},
     dataset::{Dataset, Task},
     image::ImageShards,
-    sampling::{ImageDims, render},
+    randaugment::{Picture, RandAugment},
+    sampling::{ImageDims, normal, render},
 };
 use crate::{
     error::{Error, Result},
@@ -166,6 +167,8 @@ pub struct Draw {
 pub struct TrainView<'a> {
     pub view: &'a View,
     pub augment: &'a Augment,
+    /// After crop and flip, where it is asked for.
+    pub rand_augment: Option<&'a RandAugment>,
     pub seed: u64,
 }
 
@@ -269,6 +272,10 @@ impl Examples {
             let mut stream = Stream::new(how.seed, "augment", draw.epoch, draw.number);
             let geometry = how.augment.geometry(how.view, self.dims(), &mut stream);
             render(self.bytes(draw.example)?, self.dims(), &geometry, image);
+            if let Some(operations) = how.rand_augment {
+                let mut stream = Stream::new(how.seed, "rand_augment", draw.epoch, draw.number);
+                operate(operations, how.view.size(self.dims()), image, &mut stream);
+            }
             Ok(())
         };
         self.each(draws.len(), how.view, out, |k, image, other| {
@@ -302,6 +309,13 @@ impl Examples {
     }
 }
 
+/// RandAugment works on grey levels: the input goes back to them and comes again.
+fn operate(operations: &RandAugment, (height, width): (usize, usize), image: &mut [f32], stream: &mut Stream) {
+    let data = image.iter().map(|v| ((v * 0.5 + 0.5) * 255.0).round() as u8).collect();
+    let picture = operations.apply(Picture { height, width, data }, stream);
+    image.iter_mut().zip(picture.data).for_each(|(v, level)| *v = normal(f32::from(level)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,7 +331,12 @@ mod tests {
     #[test]
     fn a_batch_does_not_depend_on_threads_or_on_its_neighbours() {
         let examples = six();
-        let how = TrainView { view: &View::Stored, augment: &Augment::RandomResizedCrop(Default::default()), seed: 5 };
+        let how = TrainView {
+            view: &View::Stored,
+            augment: &Augment::RandomResizedCrop(Default::default()),
+            rand_augment: None,
+            seed: 5,
+        };
         let draws: Vec<Draw> = (0..6).map(|i| Draw { example: i, epoch: 2, number: u64::from(i) }).collect();
         let fill = |threads, draws: &[Draw]| {
             let mut out = Vec::new();
@@ -333,9 +352,24 @@ mod tests {
     }
 
     #[test]
+    fn operations_come_after_the_crop_and_keep_grey_levels() {
+        let examples = six();
+        let view = |rand_augment| TrainView { view: &View::Stored, augment: &Augment::Flip, rand_augment, seed: 5 };
+        let draws: Vec<Draw> = (0..6).map(|i| Draw { example: i, epoch: 1, number: u64::from(i) }).collect();
+        let (mut plain, mut same, mut strong) = (Vec::new(), Vec::new(), Vec::new());
+        examples.fill_train(&draws, None, &view(None), &mut plain).unwrap();
+        let operations = RandAugment { n: 2, m: 20 };
+        examples.fill_train(&draws, None, &view(Some(&operations)), &mut strong).unwrap();
+        assert_ne!(plain, strong);
+        assert!(strong.iter().all(|&v| (0..256).any(|level| normal(level as f32) == v)));
+        examples.fill_train(&draws, None, &view(Some(&operations)), &mut same).unwrap();
+        assert_eq!(same, strong);
+    }
+
+    #[test]
     fn mixing_is_a_weighted_mean_of_two_looks() {
         let examples = six();
-        let how = TrainView { view: &View::Stored, augment: &Augment::Flip, seed: 5 };
+        let how = TrainView { view: &View::Stored, augment: &Augment::Flip, rand_augment: None, seed: 5 };
         let draw = |i: u32| [Draw { example: i, epoch: 0, number: u64::from(i) }];
         let (mut a, mut b, mut m) = (Vec::new(), Vec::new(), Vec::new());
         examples.fill_train(&draw(1), None, &how, &mut a).unwrap();

@@ -12,6 +12,7 @@ pub mod loader;
 pub mod merge;
 pub mod phantom;
 pub mod pickle;
+pub mod randaugment;
 pub mod sampling;
 pub mod split;
 pub mod subset;

@@ -92,7 +92,7 @@ pub struct Geometry {
 }
 
 /// (x / 255 - 0.5) / 0.5 in f32, the order of operations torchvision has.
-fn normal(value: f32) -> f32 {
+pub(super) fn normal(value: f32) -> f32 {
     (value / 255.0 - 0.5) / 0.5
 }
 

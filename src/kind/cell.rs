@@ -67,6 +67,7 @@ pub struct Cell<'a> {
     pub cancel: &'a Cancel,
     outputs: Mutex<Outputs>,
     notes: Mutex<Vec<Note>>,
+    measured: Mutex<BTreeMap<String, Value>>,
 }
 
 impl<'a> Cell<'a> {
@@ -90,6 +91,7 @@ impl<'a> Cell<'a> {
             cancel,
             outputs: Mutex::default(),
             notes: Mutex::default(),
+            measured: Mutex::default(),
         }
     }
 
@@ -138,6 +140,16 @@ impl<'a> Cell<'a> {
         let note = Note { what: what.into(), count, detail: detail.into() };
         self.progress.log(&format!("{}: {} ({})", note.what, note.count, note.detail));
         self.notes.lock().unwrap_or_else(|e| e.into_inner()).push(note);
+    }
+
+    /// Writes down how the cell computed: kernels, waiting times. Only the record holds it, never an artifact.
+    pub fn measure(&self, name: &str, value: impl Into<Value>) {
+        self.measured.lock().unwrap_or_else(|e| e.into_inner()).insert(name.into(), value.into());
+    }
+
+    /// What was written down with [`Cell::measure`].
+    pub fn measured(&self) -> BTreeMap<String, Value> {
+        self.measured.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// The surroundings of a training or an inference in this cell.

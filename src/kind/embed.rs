@@ -9,10 +9,11 @@ use arrow::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, InputSpec, Kind, Resources, examples::Pictures, trained, transfer::TEST_BATCH};
+use super::{Cell, InputSpec, Kind, Resources, computed, examples::Pictures, trained, transfer::TEST_BATCH};
 use crate::{
     data::{augment::View, dataset::Dataset},
     error::{Error, Result},
+    model::Precision,
     store::artifact::ArtifactType,
     train,
 };
@@ -38,6 +39,9 @@ pub struct Params {
     /// What the model sees of an image; null: what it saw in training.
     #[serde(default)]
     pub view: Option<View>,
+    /// What activations are stored in; features are f32 in both.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl Kind for Embed {
@@ -64,7 +68,9 @@ impl Kind for Embed {
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
-        let trained::Trained { model, card, .. } = trained::read(cell, cell.one("model")?)?;
+        let trained::Trained { mut model, card, .. } = trained::read(cell, cell.one("model")?)?;
+        model.set_precision(params.precision);
+        computed::precision(cell, params.precision);
         let pictures = Pictures::open(cell, cell.one("data")?, params.image_px)?;
         let session = cell.session();
         let view = params.view.unwrap_or(card.view);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cell, InputSpec, Kind,
+    Cell, InputSpec, Kind, computed,
     examples::{self, Pictures},
     leak,
     measure::{self, Scale},
@@ -18,6 +18,7 @@ use crate::{
         leakage::Leakage,
     },
     error::{Error, Result},
+    model::Precision,
     store::artifact::ArtifactType,
     train,
 };
@@ -44,6 +45,9 @@ pub struct Params {
     /// What images that training has seen do.
     #[serde(default)]
     pub leakage: Leakage,
+    /// What activations are stored in; logits are f32 in both.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 fn test() -> Option<String> {
@@ -78,7 +82,9 @@ impl Kind for Evaluate {
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
-        let trained::Trained { model, card, seen } = trained::read(cell, cell.one("model")?)?;
+        let trained::Trained { mut model, card, seen } = trained::read(cell, cell.one("model")?)?;
+        model.set_precision(params.precision);
+        computed::precision(cell, params.precision);
         let pictures = Pictures::open(cell, input, params.image_px)?;
         let rows = match &params.split {
             Some(split) => pictures.split(&input.node, split)?,

@@ -42,6 +42,12 @@ impl Pictures {
         Ok(Pictures { data, source: Arc::new(ImageShards::open(&paths)?) })
     }
 
+    /// Height and width of the stored images, px.
+    pub fn size(&self) -> (usize, usize) {
+        let dims = self.source.dims();
+        (dims.height, dims.width)
+    }
+
     /// The rows of one split; an error where there are none.
     pub fn split(&self, node: &str, name: &str) -> Result<Dataset> {
         let rows = self.data.split(name)?;

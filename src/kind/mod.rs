@@ -6,6 +6,7 @@
 
 mod cell;
 mod compare;
+mod computed;
 mod dataset;
 mod embed;
 mod evaluate;

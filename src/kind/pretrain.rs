@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cell, InputSpec, Kind, Resources,
+    Cell, InputSpec, Kind, Resources, computed,
     examples::{self, Pictures},
     frames,
     trained::{self, Card},
@@ -37,7 +37,7 @@ pub struct Params {
 
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Trains a model from scratch on labelled images.";
     type Params = Params;
 
@@ -69,6 +69,7 @@ impl Kind for Pretrain {
         let mut model = Bit::new(BitConfig::parse(&params.model, train.task().names().len())?, params.fit.seed);
         let valid = valid.map(|v| pictures.examples(&v)).transpose()?;
         let fit = train::fit(&mut model, &pictures.examples(&train)?, valid.as_ref(), &params.fit, &cell.session())?;
+        computed::training(cell, &params.fit, &fit);
         let card = Card::new(&params.model, train.task(), params.fit.view, trained::dataset_names(&train));
         trained::publish(cell, "model", &model, &card, &trained::seen(&train)?)?;
         frames::publish(cell, "curve", &frames::curve(&fit.curve)?)

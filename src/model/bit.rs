@@ -15,8 +15,8 @@ use crate::nn::conv::Conv;
 use crate::nn::element::{Bf16, Element};
 use crate::nn::kernel::{self, Kernel};
 use crate::nn::loss::Targets;
+use crate::nn::optimizer::Optimizer;
 use crate::nn::parameter::{self, Parameter};
-use crate::nn::sgd_agc::SgdAgc;
 use crate::nn::{Map, norm, pool};
 use crate::random::stream::Stream;
 use std::sync::Mutex;
@@ -169,6 +169,11 @@ impl Bit {
         &self.parameters
     }
 
+    /// The same, for averages of weights that take their place.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
     /// Gives the network a new head of zeros, as the published transfer does.
     pub fn replace_head(&mut self, classes: usize) {
         self.config.classes = classes;
@@ -284,7 +289,7 @@ impl Bit {
     }
 
     /// One update of all parameters with the gradients at hand, which are left as they are.
-    pub fn step(&mut self, optimizer: &mut SgdAgc, lr: f64) {
+    pub fn step(&mut self, optimizer: &mut dyn Optimizer, lr: f64) {
         optimizer.step(self.kernel, &mut self.parameters, self.config.classes, lr);
     }
 
@@ -384,7 +389,7 @@ impl Bit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::sgd_agc::SgdAgcOptions;
+    use crate::nn::sgd_agc::{SgdAgc, SgdAgcOptions};
 
     const HEIGHT: usize = 21;
     const WIDTH: usize = 34;

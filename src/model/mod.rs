@@ -3,6 +3,7 @@
 pub mod bit;
 mod body;
 pub mod config;
+pub mod head;
 mod images;
 mod precision;
 pub mod weights;
@@ -10,6 +11,7 @@ pub mod weights;
 pub use bit::Bit;
 pub use body::Keep;
 pub use config::BitConfig;
+pub use head::HeadInit;
 pub use images::Images;
 pub use precision::Precision;
 

@@ -15,6 +15,14 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// As pipelines spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
     /// The family of inner loops that this process uses for it, as in records.
     pub fn kernel_name(self) -> String {
         match self {

@@ -9,6 +9,8 @@
 //! | `pool` | zero padding, root max-pool, global average |
 //! | `loss` | softmax and masked sigmoid cross-entropies |
 //! | `sgd_agc` | SGD with Nesterov momentum and adaptive gradient clipping |
+//! | `adamw` | AdamW |
+//! | `optimizer` | what every optimiser can do |
 //! | `kernel` | the inner loops, one family for each kind of CPU |
 //! | `element` | f32 or bfloat16 activations |
 //! | `packing` | the order in which weights lie in memory |
@@ -19,12 +21,14 @@
 //! threads nor on what else is in the batch. There is no graph and no autograd here: who calls
 //! an operator calls its gradient too.
 
+pub mod adamw;
 pub mod buffer;
 pub mod conv;
 pub mod element;
 pub mod kernel;
 pub mod loss;
 pub mod norm;
+pub mod optimizer;
 pub mod packing;
 pub mod parameter;
 pub mod pool;
@@ -33,6 +37,7 @@ pub mod standardise;
 pub mod weight;
 
 pub use loss::Targets;
+pub use optimizer::Optimizer;
 pub use sgd_agc::SgdAgc;
 
 /// The shape of a feature map: NHWC, channels innermost.

@@ -1,6 +1,7 @@
-//! PyTorch's CPU generator, with which the published study ordered the examples of its few-shot draw.
+//! PyTorch's CPU generator, with which the published study ordered the examples of its few-shot draw and
+//! PyTorch draws the first weights of a linear layer.
 //!
-//! Only `randperm` is here. Nothing of our own is drawn with it: that is [`super::stream`].
+//! Only `randperm` and uniform numbers are here. Nothing of our own is drawn with it: that is [`super::stream`].
 
 use super::mt19937::Mt19937;
 
@@ -30,5 +31,11 @@ impl Generator {
             order.swap(i, other);
         }
         order
+    }
+    /// `torch.empty(n).uniform_(low, high)` in float32: 24 bits of each word, scaled in f64.
+    pub fn uniform(&mut self, n: usize, low: f64, high: f64) -> Vec<f32> {
+        let (low, high) = (low as f32, high as f32);
+        let one = |word: u32| f64::from(word & 0xff_ffff) / f64::from(1u32 << 24);
+        (0..n).map(|_| (one(self.0.word()) * f64::from(high - low) + f64::from(low)) as f32).collect()
     }
 }

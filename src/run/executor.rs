@@ -83,6 +83,7 @@ impl Executor for InProcess {
                 });
             }
         }
+        let computed = cell.measured();
         let (outputs, notes) = cell.finish()?;
         for (name, artifact) in &outputs {
             if !kind.outputs().iter().any(|(declared, of)| declared == name && *of == artifact.kind) {
@@ -109,6 +110,7 @@ impl Executor for InProcess {
             parts: task.parts.clone(),
             outputs,
             notes,
+            measured: computed,
             wall_ms: measured.wall_ms,
             cpu_ms: cpu.map(|d| d.as_millis() as u64),
             peak_rss_bytes: measured.peak_rss_bytes,

@@ -45,6 +45,9 @@ pub struct Record {
     pub parts: Vec<Part>,
     pub outputs: Outputs,
     pub notes: Vec<Note>,
+    /// How the kind computed, where it says so: `precision`, `kernels`, `input_wait_share`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured: BTreeMap<String, serde_json::Value>,
     pub wall_ms: u64,
     /// Over all threads of the cell; null where the system does not tell.
     pub cpu_ms: Option<u64>,

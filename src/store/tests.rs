@@ -56,6 +56,7 @@ fn record(key: &[u8], outputs: Outputs) -> Record {
         parts: vec![Part::Param { path: "lr".into(), value: 0.003.into() }],
         outputs,
         notes: vec![Note { what: "skipped_rows".into(), count: 2, detail: "a.csv:7".into() }],
+        measured: [("precision".to_string(), "bf16".into())].into(),
         wall_ms: 5,
         cpu_ms: None,
         peak_rss_bytes: Some(1 << 20),

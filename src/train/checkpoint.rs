@@ -6,6 +6,7 @@
 //! | `model.NAME` | the weights after the last finished step |
 //! | `optimizer.NAME` | the optimiser's state |
 //! | `best.NAME` | the weights of the lowest validation loss, where they are kept |
+//! | `mean.NAME` | the running mean of the weights, where there is one |
 //!
 //! One file, written aside, flushed and renamed, so that there is always a whole one or none. Numbers are
 //! kept as their bits: a continued run must not differ in the last digit. It does not hold sampling orders
@@ -55,6 +56,7 @@ pub struct Checkpoint {
     pub model: Named,
     pub optimizer: Vec<(String, Vec<f32>)>,
     pub best: Named,
+    pub mean: Vec<(String, Vec<f32>)>,
     pub state: State,
 }
 
@@ -64,11 +66,14 @@ pub fn save(
     model: &Bit,
     optimizer: &[(String, Vec<f32>)],
     best: &[(String, Tensor)],
+    mean: &[(String, Vec<f32>)],
     state: &State,
 ) -> Result<()> {
     let mut pieces = Piece::of_model(model, |name| format!("model.{name}"));
-    for (name, values) in optimizer {
-        pieces.push(Piece::new(format!("optimizer.{name}"), vec![values.len()], || Cow::Borrowed(values)));
+    for (part, all) in [("optimizer", optimizer), ("mean", mean)] {
+        for (name, values) in all {
+            pieces.push(Piece::new(format!("{part}.{name}"), vec![values.len()], || Cow::Borrowed(values)));
+        }
     }
     for (name, tensor) in best {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
@@ -92,12 +97,14 @@ impl Checkpoint {
             model: Vec::new(),
             optimizer: Vec::new(),
             best: Vec::new(),
+            mean: Vec::new(),
             state: serde_json::from_str(state)?,
         };
         for (name, tensor) in content.tensors {
             match name.split_once('.') {
                 Some(("model", rest)) => out.model.push((rest.to_string(), tensor)),
                 Some(("best", rest)) => out.best.push((rest.to_string(), tensor)),
+                Some(("mean", rest)) => out.mean.push((rest.to_string(), tensor.to_vec1()?)),
                 Some(("optimizer", rest)) => out.optimizer.push((rest.to_string(), tensor.to_vec1()?)),
                 _ => return Err(Error::data(&path, None, format!("not a checkpoint: unknown tensor {name}"))),
             }
@@ -120,7 +127,7 @@ mod tests {
         let best = model.tensors().unwrap();
         for step in [1, 2] {
             let state = State { step, loss_sum: 0.1 + 0.2, ..Default::default() };
-            save(dir.path(), &model, &momentum, &best[..1], &state).unwrap();
+            save(dir.path(), &model, &momentum, &best[..1], &momentum, &state).unwrap();
         }
         let back = Checkpoint::load(dir.path()).unwrap().unwrap();
         assert_eq!((back.state.step, back.state.loss_sum.to_bits()), (2, (0.1f64 + 0.2).to_bits()));
@@ -131,6 +138,7 @@ mod tests {
         }
         let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&back.optimizer[0].1), bits(&momentum[0].1));
+        assert_eq!(bits(&back.mean[0].1), bits(&momentum[0].1));
         assert_eq!((back.best.len(), back.best[0].1.dims()), (1, best[0].1.dims()));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -78,14 +78,17 @@ impl Batch {
 pub struct Feed<'a> {
     train: &'a Examples,
     spec: &'a FitSpec,
+    /// Images computed at once.
+    micro: usize,
     sampler: Sampler,
     rule: TargetRule,
     mixup: f64,
 }
 
 impl<'a> Feed<'a> {
-    /// Class weights and sampling chances follow the classes of `train`. `mixup` is its alpha.
-    pub fn new(train: &'a Examples, spec: &'a FitSpec, mixup: f64) -> Self {
+    /// Class weights and sampling chances follow the classes of `train`. `mixup` is its alpha, `micro` the number of
+    /// images computed at once.
+    pub fn new(train: &'a Examples, spec: &'a FitSpec, mixup: f64, micro: usize) -> Self {
         let mut weights = None;
         let mut sampler = Sampler::shuffled(train.len(), spec.seed);
         if let Labels::Class { classes, y } = train.labels() {
@@ -98,7 +101,7 @@ impl<'a> Feed<'a> {
                 weights = Some(even);
             }
         }
-        Feed { train, spec, sampler, rule: TargetRule { smoothing: spec.label_smoothing, weights }, mixup }
+        Feed { train, spec, micro, sampler, rule: TargetRule { smoothing: spec.label_smoothing, weights }, mixup }
     }
 
     /// What step `step` (from 0) trains on.
@@ -112,7 +115,8 @@ impl<'a> Feed<'a> {
 
     /// The images of a part of a batch.
     pub fn fill(&self, batch: &Batch, range: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
-        let how = TrainView { view: &self.spec.view, augment: &self.spec.augment, seed: self.spec.seed };
+        let FitSpec { view, augment, rand_augment, seed, .. } = self.spec;
+        let how = TrainView { view, augment, rand_augment: rand_augment.as_ref(), seed: *seed };
         let mixed = batch.mix.as_ref().map(|m| (&batch.partners[range.clone()], m.share as f32));
         self.train.fill_train(&batch.draws[range], mixed, &how, out)
     }
@@ -124,7 +128,7 @@ impl<'a> Feed<'a> {
 
     /// The micro-batches of a batch.
     pub fn parts(&self) -> Vec<Range<usize>> {
-        let (batch, micro) = (self.spec.batch, self.spec.micro());
+        let (batch, micro) = (self.spec.batch, self.micro);
         (0..batch).step_by(micro).map(|from| from..(from + micro).min(batch)).collect()
     }
 }

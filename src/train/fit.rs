@@ -10,28 +10,25 @@
 //! Filling runs on the same rayon pool as the step, so that neither waits for the other and no thread is
 //! added. A cancelled run drops the unfinished step and writes the state after the last finished one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{
     Session,
-    checkpoint::{self, Checkpoint, State},
+    checkpoint::State,
     course::{Course, Feed},
     curve::{Best, CurvePoint},
-    infer::each_batch,
-    score::{Score, score},
-    spec::{ClassWeights, FitSpec, Keep, Optimizer},
+    memory,
+    run::Run,
+    spec::{ClassWeights, FitSpec, Keep},
 };
 use crate::{
     data::loader::{Examples, Labels},
     digest::Digest,
     error::{Error, Result},
-    model::{
-        bit::{Bit, Images},
-        weights::Named,
-    },
-    nn::sgd_agc::{SgdAgc, SgdAgcOptions},
+    model::bit::{Bit, Images},
+    nn::optimizer::{Optimizer, Parts},
 };
 
 /// What a training came to; the weights are in the model.
@@ -43,6 +40,25 @@ pub struct Fit {
     pub best: Option<Best>,
     /// The step of the checkpoint that the run continued from. It says nothing about the result.
     pub resumed_from: Option<u64>,
+    /// Where the time of this process's steps went. It says nothing about the result.
+    pub pace: Pace,
+}
+
+/// Where the time of a training's steps went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    pub steps: u64,
+    /// Of all steps, validation and checkpoints apart.
+    pub whole: Duration,
+    /// Of that, what steps waited for their images.
+    pub waited: Duration,
+}
+
+impl Pace {
+    /// Share of the steps' time that they waited for their images; none before the first step.
+    pub fn wait_share(&self) -> Option<f64> {
+        (self.steps > 0).then(|| self.waited.as_secs_f64() / self.whole.as_secs_f64().max(1e-9))
+    }
 }
 
 /// Trains `model` on `train`. Scores `valid`, where given, at the spec's distances and at the end.
@@ -58,16 +74,21 @@ pub fn fit(
     session: &Session,
 ) -> Result<Fit> {
     check(model, train, valid, spec)?;
+    model.set_precision(spec.precision);
+    model.set_keep(spec.checkpoint.keep());
+    let (height, width) = spec.view.size(train.dims());
+    let image_bytes = memory::activation_bytes(model.config(), (height, width), spec.precision, spec.checkpoint);
+    let micro = memory::micro_batch(spec.micro_batch, spec.batch, image_bytes);
     let course = Course::new(spec, train.len());
-    let mut feed = Feed::new(train, spec, course.mixup);
-    let mut optimizer = optimizer(spec);
+    let mut feed = Feed::new(train, spec, course.mixup, micro);
+    let mut optimizer = optimizer(model, spec);
     let fingerprint = if session.checkpoint.is_some() { fingerprint(model, train, spec)? } else { String::new() };
-    let mut run = Run::resume(model, &mut optimizer, fingerprint, session)?;
+    let mut run = Run::resume(model, &mut *optimizer, spec, fingerprint, session)?;
     session.progress.begin(course.steps, "steps");
     session.progress.advance(run.state.step);
 
     let parts = feed.parts();
-    let (height, width) = spec.view.size(train.dims());
+    let mut pace = Pace::default();
     let (mut front, mut back) = (Vec::new(), Vec::new());
     let mut batch = feed.batch(run.state.step);
     if run.state.step < course.steps {
@@ -76,9 +97,9 @@ pub fn fit(
     let mut saved = Instant::now();
     loop {
         if run.state.followed < run.state.step {
-            let followed = run.follow(model, valid, spec, &course, session);
+            let followed = run.follow(model, valid, spec, micro, &course, session);
             if matches!(followed, Err(Error::Interrupted)) {
-                run.save(model, &optimizer, session)?;
+                run.save(model, &*optimizer, session)?;
             }
             followed?;
         }
@@ -86,16 +107,17 @@ pub fn fit(
             break;
         }
         if saved.elapsed().as_secs() >= session.checkpoint_every_s && run.state.step > 0 {
-            run.save(model, &optimizer, session)?;
+            run.save(model, &*optimizer, session)?;
             saved = Instant::now();
         }
         let step = run.state.step;
+        let begun = Instant::now();
         let upcoming = (step + 1 < course.steps).then(|| feed.batch(step + 1));
         let mut loss = 0.0;
         model.zero_gradients();
         for (k, part) in parts.iter().enumerate() {
             if session.cancel.requested() {
-                run.save(model, &optimizer, session)?;
+                run.save(model, &*optimizer, session)?;
                 return Err(Error::Interrupted);
             }
             let next = match parts.get(k + 1) {
@@ -105,19 +127,25 @@ pub fn fit(
             let targets = feed.targets(&batch, part.clone());
             let images = Images { data: &front, n: part.len(), height, width };
             let (computed, filled) = rayon::join(
-                || model.loss_backward(&images, &targets.borrow(), batch.scale()),
+                || (model.loss_backward(&images, &targets.borrow(), batch.scale()), Instant::now()),
                 || next.map_or(Ok(()), |(b, part)| feed.fill(b, part.clone(), &mut back)),
             );
-            loss += computed?;
+            pace.waited += computed.1.elapsed();
+            loss += computed.0?;
             filled?;
             std::mem::swap(&mut front, &mut back);
         }
         let lr = course.rates.at(step);
         if !loss.is_finite() {
-            return Err(Error::NotFinite { loss, step, lr, norms: largest_norms(model) });
+            let norms = largest_norms(model);
+            let checkpoint = run.keep_any(model, &*optimizer, session)?;
+            return Err(Error::NotFinite { loss, step, lr, norms, checkpoint });
         }
-        model.step(&mut optimizer, lr);
+        model.step(&mut *optimizer, lr);
+        run.average(model);
         run.state.step += 1;
+        pace.steps += 1;
+        pace.whole += begun.elapsed();
         run.state.loss_sum += loss;
         run.state.loss_count += 1;
         session.progress.advance(1);
@@ -125,13 +153,9 @@ pub fn fit(
             batch = next;
         }
     }
-    if spec.keep == Keep::Best {
-        for (name, tensor) in &run.best {
-            model.load(name, tensor)?;
-        }
-    }
+    run.settle(model, spec)?;
     let State { curve, step, best, .. } = run.state;
-    Ok(Fit { curve, steps: step, best, resumed_from: run.resumed_from })
+    Ok(Fit { curve, steps: step, best, resumed_from: run.resumed_from, pace })
 }
 
 fn check(model: &Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec) -> Result<()> {
@@ -196,20 +220,13 @@ fn check(model: &Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec
     }
 }
 
-fn optimizer(spec: &FitSpec) -> SgdAgc {
-    let Optimizer::SgdAgc(o) = &spec.optimizer;
-    SgdAgc::new(SgdAgcOptions {
-        momentum: o.momentum,
-        nesterov: true,
-        weight_decay: o.weight_decay,
-        clipping: o.clipping,
-        eps: o.eps,
-        frozen: spec.freeze.clone(),
-        lr_factors: spec.lr_factors.iter().map(|(name, &factor)| (name.clone(), factor)).collect(),
-    })
+fn optimizer(model: &Bit, spec: &FitSpec) -> Box<dyn Optimizer> {
+    let lr_factors = spec.factors(model.parameters().iter().map(|p| p.name.as_str()));
+    spec.optimizer.build(Parts { frozen: spec.freeze.clone(), lr_factors })
 }
 
-/// Names what is trained on what, so that a checkpoint of something else is not continued.
+/// Names what is trained on what, so that a checkpoint of something else is not continued. Another family of
+/// kernels would continue to other last digits, so it is something else too.
 fn fingerprint(model: &Bit, train: &Examples, spec: &FitSpec) -> Result<String> {
     let labels = match train.labels() {
         Labels::Class { y, .. } => Digest::of(&y.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<_>>()),
@@ -228,6 +245,7 @@ fn fingerprint(model: &Bit, train: &Examples, spec: &FitSpec) -> Result<String> 
         "weights": Digest(*weights.finalize().as_bytes()),
         "spec": serde_json::to_value(spec)?,
         "labels": labels,
+        "kernel": spec.precision.kernel_name(),
         "pixels": [dims.height, dims.width, dims.channels],
     });
     Ok(Digest::of_json(&parts).hex())
@@ -239,87 +257,6 @@ fn largest_norms(model: &Bit) -> String {
     let rank = |n: f64| if n.is_nan() { f64::INFINITY } else { n };
     norms.sort_by(|a, b| rank(b.0).total_cmp(&rank(a.0)));
     norms.iter().take(3).map(|(norm, name)| format!("{name} {norm:.3e}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The moving part of a run, beside the weights and the optimiser.
-struct Run {
-    state: State,
-    /// Weights of the lowest validation loss, where they are to be kept.
-    best: Named,
-    resumed_from: Option<u64>,
-}
-
-impl Run {
-    /// Takes up the checkpoint of this very run into the model and the optimiser, or begins at step 0.
-    fn resume(model: &mut Bit, optimizer: &mut SgdAgc, fingerprint: String, session: &Session) -> Result<Self> {
-        let found = session.checkpoint.map(Checkpoint::load).unwrap_or(Ok(None));
-        let refused = match found {
-            Ok(Some(found)) if found.state.fingerprint == fingerprint => {
-                for (name, tensor) in &found.model {
-                    model.load(name, tensor)?;
-                }
-                optimizer.restore(model.parameters(), &found.optimizer)?;
-                let step = found.state.step;
-                session.progress.log(&format!("continuing after step {step}"));
-                return Ok(Run { state: found.state, best: found.best, resumed_from: Some(step) });
-            }
-            Ok(Some(_)) => Some("the checkpoint is of other parameters or data".to_string()),
-            Ok(None) => None,
-            Err(e) => Some(e.to_string()),
-        };
-        if let Some(reason) = refused {
-            session.progress.log(&format!("starting over: {reason}"));
-        }
-        Ok(Run { state: State { fingerprint, ..State::default() }, best: Vec::new(), resumed_from: None })
-    }
-
-    fn save(&self, model: &Bit, optimizer: &SgdAgc, session: &Session) -> Result<()> {
-        let Some(folder) = session.checkpoint else { return Ok(()) };
-        checkpoint::save(folder, model, &optimizer.state(model.parameters()), &self.best, &self.state)
-    }
-
-    /// What is due after a step: validation, the best weights, a point of the curve.
-    fn follow(
-        &mut self,
-        model: &Bit,
-        valid: Option<&Examples>,
-        spec: &FitSpec,
-        course: &Course,
-        session: &Session,
-    ) -> Result<()> {
-        let done = self.state.step;
-        let last = done == course.steps;
-        let mut scored = None;
-        if let Some(valid) = valid
-            && (last || done.is_multiple_of(course.evaluate_every))
-        {
-            let logits = each_batch(valid, &spec.view, spec.micro(), session.cancel, |x| model.logits(x), |_| ())?;
-            let score = score(valid.labels(), &logits);
-            // A loss that is no number is no score.
-            let loss = score.loss.filter(|l| l.is_finite());
-            let lowest = self.state.best.map_or(f64::INFINITY, |b| b.valid_loss);
-            if let Some(valid_loss) = loss.filter(|&l| l < lowest) {
-                self.state.best = Some(Best { step: done, valid_loss });
-                if spec.keep == Keep::Best {
-                    self.best = model.tensors()?;
-                }
-            }
-            scored = Some(Score { loss, ..score });
-        }
-        if last || scored.is_some() || done.is_multiple_of(course.curve_every) {
-            self.state.curve.push(CurvePoint {
-                step: done,
-                epoch: done as f64 / course.iterations_per_epoch as f64,
-                lr: course.rates.at(done - 1),
-                loss: self.state.loss_sum / self.state.loss_count.max(1) as f64,
-                valid_loss: scored.and_then(|s| s.loss),
-                valid_accuracy: scored.and_then(|s| s.accuracy),
-            });
-            (self.state.loss_sum, self.state.loss_count) = (0.0, 0);
-        }
-        self.state.followed = done;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -337,15 +274,21 @@ mod tests {
         data::{
             augment::{Augment, View},
             loader::MemoryPixels,
+            randaugment::RandAugment,
             sampling::ImageDims,
         },
-        model::config::BitConfig,
+        model::{Precision, config::BitConfig},
         progress::{Cancel, Progress, Silent},
         random::stream::Stream,
         train::{
-            embed, predict,
+            checkpoint::Checkpoint,
+            embed,
+            memory::{Auto, Checkpointing, MicroBatch},
+            optimizer::Optimizer as OptimizerSpec,
+            predict,
             schedule::{CosineSchedule, Schedule},
-            spec::Every,
+            score::score,
+            spec::{Every, SgdAgcSpec},
         },
     };
 
@@ -421,18 +364,28 @@ mod tests {
 
     #[test]
     fn an_interrupted_run_ends_with_the_same_bits() {
+        let adamw: OptimizerSpec = serde_json::from_str(r#"{"adamw": {"lr": 0.003, "weight_decay": 0.1}}"#).unwrap();
+        let plain = FitSpec::sgd_agc(0.05, 11);
+        let averaged = FitSpec { precision: Precision::Bf16, ema: Some(0.8), ..plain.clone() };
+        let adam = FitSpec { optimizer: adamw, checkpoint: Checkpointing::Blocks, ..plain.clone() };
+        [plain, averaged, adam].into_iter().for_each(interrupted);
+    }
+
+    /// Stops a run again and again, and compares where it ends with a run that nobody stopped.
+    fn interrupted(spec: FitSpec) {
         let (train, valid) = (stripes(24, 1), stripes(10, 2));
         let spec = FitSpec {
             batch: 10,
-            micro_batch: Some(4),
+            micro_batch: Some(MicroBatch::Images(4)),
             augment: Augment::RandomResizedCrop(Default::default()),
+            rand_augment: Some(RandAugment { n: 1, m: 9 }),
             mixup: Some(0.3),
             label_smoothing: 0.1,
             oversample: true,
             evaluate_every: Some(Every::Steps(3)),
             curve_every: Some(2),
-            keep: Keep::Best,
-            ..FitSpec::sgd_agc(0.05, 11)
+            keep: if spec.ema.is_some() { Keep::Last } else { Keep::Best },
+            ..spec
         };
         let mut whole = tiny(1);
         let expected = alone(&mut whole, &train, Some(&valid), &spec).unwrap();
@@ -477,9 +430,14 @@ mod tests {
     #[test]
     fn neither_threads_nor_micro_batches_decide_the_result() {
         let train = stripes(16, 1);
-        let run = |threads, micro, steps| {
+        let run = |threads, micro: Option<usize>, steps| {
             let mut model = tiny(1);
-            let spec = FitSpec { batch: 8, micro_batch: micro, mixup: Some(0.2), ..FitSpec::sgd_agc(0.05, steps) };
+            let spec = FitSpec {
+                batch: 8,
+                micro_batch: micro.map(MicroBatch::Images),
+                mixup: Some(0.2),
+                ..FitSpec::sgd_agc(0.05, steps)
+            };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| alone(&mut model, &train, None, &spec)).unwrap();
             model
@@ -495,15 +453,131 @@ mod tests {
     }
 
     #[test]
+    fn micro_batches_make_the_update_of_the_batch() {
+        let plain = stripes(24, 1);
+        let Labels::Class { y, .. } = plain.labels() else { panic!() };
+        // Unknown findings fall unevenly on the parts, so that a mean of the parts' means would be wrong.
+        let findings = y.iter().enumerate().flat_map(|(i, &c)| [(c % 2) as i8, if i % 3 > 0 { -1 } else { 1 }]);
+        let masked = plain.relabelled(Labels::Multi { labels: 2, y: findings.collect() }).unwrap();
+        let few: Vec<i32> = y.iter().enumerate().map(|(i, &c)| if i < 16 { 0 } else { c }).collect();
+        let uneven = plain.relabelled(Labels::Class { classes: 4, y: few }).unwrap();
+        let weighted = FitSpec { class_weights: ClassWeights::Balanced, ..FitSpec::sgd_agc(0.05, 1) };
+        let no_clip = |spec: FitSpec| match spec.optimizer {
+            // Clipping would hide a gradient of the wrong length.
+            OptimizerSpec::SgdAgc(o) => {
+                FitSpec { optimizer: OptimizerSpec::SgdAgc(SgdAgcSpec { clipping: None, ..o }), ..spec }
+            }
+            _ => spec,
+        };
+        for (data, outputs, spec) in [(&masked, 2, FitSpec::sgd_agc(0.05, 1)), (&uneven, 4, weighted)] {
+            let step = |micro_batch| {
+                let mut model = Bit::new(BitConfig::parse("bit-r14x0.25", outputs).unwrap(), 3);
+                let spec = FitSpec { batch: 10, micro_batch, ..no_clip(spec.clone()) };
+                let fit = alone(&mut model, data, None, &spec).unwrap();
+                (fit.curve[0].loss, model)
+            };
+            let (loss, whole) = step(None);
+            let (auto_loss, auto) = step(Some(MicroBatch::Auto(Auto::Auto)));
+            assert!(auto_loss == loss && weights(&auto) == weights(&whole), "ten small images fit the budget");
+            for micro in [1, 4, 7] {
+                let (part_loss, parts) = step(Some(MicroBatch::Images(micro)));
+                assert!((part_loss - loss).abs() < 1e-6 * loss, "{micro}: {part_loss} {loss}");
+                let before = Bit::new(whole.config().clone(), 3);
+                for (name, _) in whole.names() {
+                    let (a, b, start) = (whole.get(&name), parts.get(&name), before.get(&name));
+                    let (a, b, start) = (a.unwrap(), b.unwrap(), start.unwrap());
+                    let far = |x: &[f32], y: &[f32]| -> f64 {
+                        x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>().sqrt()
+                    };
+                    // A head of zeros sends nothing below itself in the first step.
+                    let moved = far(&a, &start);
+                    assert!(far(&a, &b) <= 1e-5 * moved + 1e-9, "{name}: {} of {moved}", far(&a, &b));
+                    assert!(moved > 0.0 || !name.starts_with("head.conv"), "{name} did not move");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn recomputing_blocks_changes_no_bit_and_precision_does() {
+        let train = stripes(16, 1);
+        let run = |precision, checkpoint| {
+            let mut model = tiny(1);
+            let spec = FitSpec { batch: 8, precision, checkpoint, ..FitSpec::sgd_agc(0.05, 4) };
+            let fit = alone(&mut model, &train, None, &spec).unwrap();
+            assert!(fit.pace.steps == 4 && fit.pace.wait_share().is_some_and(|w| (0.0..1.0).contains(&w)));
+            (weights(&model), fit.curve.last().unwrap().loss)
+        };
+        let (f32_weights, f32_loss) = run(Precision::F32, Checkpointing::None);
+        assert!(run(Precision::F32, Checkpointing::Blocks).0 == f32_weights);
+        let (bf16_weights, bf16_loss) = run(Precision::Bf16, Checkpointing::None);
+        assert!(run(Precision::Bf16, Checkpointing::Blocks).0 == bf16_weights);
+        assert!(bf16_weights != f32_weights && (bf16_loss - f32_loss).abs() < 0.05, "{bf16_loss} {f32_loss}");
+    }
+
+    #[test]
+    fn a_mean_of_the_weights_is_validated_and_kept() {
+        let (train, valid) = (stripes(32, 1), stripes(16, 2));
+        let run = |ema| {
+            let mut model = tiny(1);
+            let spec = FitSpec { batch: 8, ema, ..FitSpec::sgd_agc(0.05, 12) };
+            let fit = alone(&mut model, &train, Some(&valid), &spec).unwrap();
+            let logits = predict(&model, &valid, &View::Stored, 8, &session(&Silent, &Cancel::default(), None));
+            let scored = score(valid.labels(), &logits.unwrap()).loss;
+            assert_eq!(fit.curve.last().unwrap().valid_loss, scored, "what was validated is what is kept");
+            (model, fit)
+        };
+        let ((plain, _), (still, _), (mean, _)) = (run(None), run(Some(0.0)), run(Some(0.9)));
+        assert!(weights(&plain) != weights(&mean));
+        for (name, _) in plain.names() {
+            let (a, b) = (plain.get(&name).unwrap(), still.get(&name).unwrap());
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-6 * a.abs().max(1e-3)), "{name}");
+        }
+    }
+
+    #[test]
+    fn layers_far_from_the_head_move_less() {
+        let train = stripes(16, 1);
+        let moved = |layer_decay| {
+            let mut model = tiny(1);
+            // The head starts from something, or nothing moves below it.
+            let head: Vec<f32> = (0..4 * model.feature_dim()).map(|i| (i as f32).sin() * 0.1).collect();
+            model.set("head.conv.weight", &head).unwrap();
+            let before = ["root.conv.weight", "head.conv.weight"].map(|n| (n, model.get(n).unwrap()));
+            let spec = FitSpec { batch: 8, layer_decay, ..FitSpec::sgd_agc(0.05, 1) };
+            alone(&mut model, &train, None, &spec).unwrap();
+            before.map(|(n, old)| {
+                let new = model.get(n).unwrap();
+                old.iter().zip(&new).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+            })
+        };
+        let ([root, head], [slow_root, same_head]) = (moved(None), moved(Some(0.5)));
+        assert!((slow_root * 32.0 / root - 1.0).abs() < 0.01, "{slow_root} {root}");
+        assert_eq!(head, same_head);
+    }
+
+    #[test]
     fn a_loss_that_is_no_number_stops_and_keeps_the_checkpoint() {
         let (train, dir) = (stripes(16, 1), tempfile::tempdir().unwrap());
         let cancel = Cancel::default();
         let session = Session { checkpoint_every_s: 0, ..session(&Silent, &cancel, Some(dir.path())) };
         let spec = FitSpec { batch: 8, ..FitSpec::sgd_agc(1e36, 20) };
         let e = fit(&mut tiny(1), &train, None, &spec, &session).unwrap_err();
-        let Error::NotFinite { step, lr, ref norms, .. } = e else { panic!("{e}") };
+        let Error::NotFinite { step, lr, ref norms, checkpoint, .. } = e else { panic!("{e}") };
         assert!(step >= 1 && lr == 1e36 && norms.split(", ").count() == 3, "{e}");
-        assert!(Checkpoint::load(dir.path()).unwrap().unwrap().state.step <= step);
+        let kept = Checkpoint::load(dir.path()).unwrap().unwrap().state.step;
+        assert!(kept <= step && checkpoint == Some(kept), "{e}");
+        let text = e.to_string();
+        assert!(text.contains(&format!("checkpoint of step {kept} is kept")) && text.contains("1e36"), "{text}");
+        // Without a checkpoint before, the state of the last finished step is kept.
+        let rare = Session { checkpoint_every_s: 3600, ..session };
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        let Error::NotFinite { checkpoint, step, .. } = fit(&mut tiny(1), &train, None, &spec, &rare).unwrap_err()
+        else {
+            panic!()
+        };
+        assert_eq!(checkpoint, Some(step));
+        assert_eq!(Checkpoint::load(dir.path()).unwrap().unwrap().state.step, step);
     }
 
     #[test]

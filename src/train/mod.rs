@@ -2,11 +2,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `spec` | what a training is asked to do |
+//! | `spec`, `optimizer` | what a training is asked to do |
+//! | `memory` | micro-batches and recomputation |
 //! | `schedule`, `hyperrule` | learning rates, lengths, resolutions |
 //! | `sampler`, `mixup`, `targets` | which examples come when, and what the loss compares with |
 //! | `course` | a spec bound to one dataset: lengths, rates, batches |
-//! | `fit`, `curve` | the loop, and its learning curve |
+//! | `fit`, `run`, `curve` | the loop, its moving part, and its learning curve |
+//! | `ema` | a running mean of the weights |
 //! | `checkpoint` | a run on disk, to be continued to the bit |
 //! | `infer` | logits and features of a dataset |
 //! | `score` | loss and accuracy of validation |
@@ -17,10 +19,14 @@
 pub mod checkpoint;
 pub mod course;
 pub mod curve;
+pub mod ema;
 pub mod fit;
 pub mod hyperrule;
 pub mod infer;
+pub mod memory;
 pub mod mixup;
+pub mod optimizer;
+mod run;
 pub mod sampler;
 pub mod schedule;
 pub mod score;
@@ -28,7 +34,7 @@ pub mod spec;
 pub mod targets;
 
 pub use curve::{Best, CurvePoint};
-pub use fit::{Fit, fit};
+pub use fit::{Fit, Pace, fit};
 pub use infer::{embed, predict};
 pub use spec::FitSpec;
 

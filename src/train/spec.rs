@@ -8,8 +8,19 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schedule::Schedule;
-use crate::data::augment::{Augment, View};
+pub use super::optimizer::{AdamWSpec, Optimizer, SgdAgcSpec};
+use super::{
+    memory::{Checkpointing, MicroBatch},
+    schedule::Schedule,
+};
+use crate::{
+    data::{
+        augment::{Augment, View},
+        randaugment::RandAugment,
+    },
+    model::Precision,
+    nn::optimizer::Parts,
+};
 
 /// Training of one model on one dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,9 +29,15 @@ pub struct FitSpec {
     /// Images of one update.
     #[serde(default = "default_batch")]
     pub batch: usize,
-    /// Images that are computed at once, to save memory; the update is that of the whole batch. Null: the batch.
+    /// Images that are computed at once, to save memory, or `auto`; the update is that of the whole batch. Null: the batch.
     #[serde(default)]
-    pub micro_batch: Option<usize>,
+    pub micro_batch: Option<MicroBatch>,
+    /// What activations are stored in. Weights, statistics and sums are f32 in both.
+    #[serde(default)]
+    pub precision: Precision,
+    /// What is computed twice to save memory; the result is the same to the bit.
+    #[serde(default)]
+    pub checkpoint: Checkpointing,
     /// Length in updates. Give `steps` or `epochs`; a HyperRule schedule has a length of its own, which `steps` overrides.
     #[serde(default)]
     pub steps: Option<u64>,
@@ -35,6 +52,13 @@ pub struct FitSpec {
     /// Factors on the learning rate by the beginning of parameter names: `{ head: 10 }`. The longest that fits counts.
     #[serde(default)]
     pub lr_factors: BTreeMap<String, f64>,
+    /// Factor on the learning rate for each block further from the head: 0.5 gives `body.block4` half of the head's rate,
+    /// `root` a thirty-second. It multiplies `lr_factors`.
+    #[serde(default)]
+    pub layer_decay: Option<f64>,
+    /// Keeps a running mean of the weights, of which this share stays in each step; it is what is validated and published.
+    #[serde(default)]
+    pub ema: Option<f64>,
     /// How the learning rate runs over the training.
     #[serde(default = "default_schedule")]
     pub schedule: Schedule,
@@ -44,6 +68,9 @@ pub struct FitSpec {
     /// What is done to training images at random.
     #[serde(default)]
     pub augment: Augment,
+    /// RandAugment after crop and flip: `{ n: 2, m: 9 }`.
+    #[serde(default)]
+    pub rand_augment: Option<RandAugment>,
     /// Alpha of mixup's Beta(alpha, alpha), drawn once a batch; 0 is no mixup. Null: as the schedule says.
     #[serde(default)]
     pub mixup: Option<f64>,
@@ -76,55 +103,6 @@ fn default_batch() -> usize {
 
 fn default_schedule() -> Schedule {
     Schedule::Constant
-}
-
-/// How weights follow gradients.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum Optimizer {
-    /// SGD with Nesterov momentum and adaptive gradient clipping, as the study trained.
-    SgdAgc(SgdAgcSpec),
-}
-
-/// SGD with Nesterov momentum and adaptive gradient clipping (Brock et al. 2021, arXiv 2102.06171).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SgdAgcSpec {
-    /// Learning rate that the schedule starts from.
-    pub lr: f64,
-    /// Share of the last movement that is kept.
-    #[serde(default = "default_momentum")]
-    pub momentum: f64,
-    /// Share of the weights that is added to the gradient, after clipping.
-    #[serde(default)]
-    pub weight_decay: f64,
-    /// Largest gradient norm of an output unit, as a share of its weights' norm; null: no clipping.
-    #[serde(default = "default_clipping")]
-    pub clipping: Option<f64>,
-    /// Smallest norm of weights that clipping assumes.
-    #[serde(default = "default_eps")]
-    pub eps: f64,
-}
-
-fn default_momentum() -> f64 {
-    0.9
-}
-
-fn default_clipping() -> Option<f64> {
-    Some(0.01)
-}
-
-fn default_eps() -> f64 {
-    1e-3
-}
-
-impl Optimizer {
-    /// The rate that schedules start from.
-    pub fn lr(&self) -> f64 {
-        match self {
-            Optimizer::SgdAgc(s) => s.lr,
-        }
-    }
 }
 
 /// Weights of classes in the loss.
@@ -177,18 +155,17 @@ impl FitSpec {
             micro_batch: None,
             steps: Some(steps),
             epochs: None,
-            optimizer: Optimizer::SgdAgc(SgdAgcSpec {
-                lr,
-                momentum: default_momentum(),
-                weight_decay: 0.0,
-                clipping: default_clipping(),
-                eps: default_eps(),
-            }),
+            precision: Precision::F32,
+            checkpoint: Checkpointing::None,
+            optimizer: Optimizer::SgdAgc(SgdAgcSpec::new(lr)),
             freeze: Vec::new(),
             lr_factors: BTreeMap::new(),
+            layer_decay: None,
+            ema: None,
             schedule: default_schedule(),
             view: View::Stored,
             augment: Augment::None,
+            rand_augment: None,
             mixup: None,
             label_smoothing: 0.0,
             class_weights: ClassWeights::None,
@@ -200,9 +177,12 @@ impl FitSpec {
         }
     }
 
-    /// Images computed at once.
-    pub fn micro(&self) -> usize {
-        self.micro_batch.unwrap_or(self.batch).min(self.batch)
+    /// Factors on the learning rate by the beginning of parameter names, for a model with these parameters.
+    pub fn factors<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<(String, f64)> {
+        let own: Vec<(String, f64)> = self.lr_factors.iter().map(|(name, &factor)| (name.clone(), factor)).collect();
+        let Some(decay) = self.layer_decay else { return own };
+        let parts = Parts { frozen: Vec::new(), lr_factors: own };
+        names.into_iter().map(|n| (n.to_string(), parts.lr_factor(n) * decay.powi(from_head(n)))).collect()
     }
 
     /// What cannot work, whatever the data: (field, message).
@@ -214,7 +194,7 @@ impl FitSpec {
             }
         };
         say(self.batch == 0, "batch", "must be at least 1");
-        say(self.micro_batch == Some(0), "micro_batch", "must be at least 1");
+        say(self.micro_batch == Some(MicroBatch::Images(0)), "micro_batch", "must be at least 1, or auto");
         match (self.steps, self.epochs, &self.schedule) {
             (_, Some(_), Schedule::BitHyperRule) => {
                 say(true, "epochs", "the bit-hyperrule schedule has a length of its own; `steps` overrides it")
@@ -226,16 +206,12 @@ impl FitSpec {
         }
         say(self.steps == Some(0), "steps", "must be at least 1");
         say(self.epochs.is_some_and(|e| !(e > 0.0 && e.is_finite())), "epochs", "must be above 0");
-        let Optimizer::SgdAgc(o) = &self.optimizer;
         let below = |x: f64, low: f64| !(x >= low && x.is_finite());
-        say(below(o.lr, 0.0), "optimizer.sgd_agc.lr", "must not be negative");
-        say(!(0.0..1.0).contains(&o.momentum), "optimizer.sgd_agc.momentum", "must be from 0 to below 1");
-        say(below(o.weight_decay, 0.0), "optimizer.sgd_agc.weight_decay", "must not be negative");
-        let clipping = o.clipping.is_some_and(|c| !(c > 0.0 && c.is_finite()));
-        say(clipping, "optimizer.sgd_agc.clipping", "must be above 0, or null for no clipping");
-        say(below(o.eps, 0.0), "optimizer.sgd_agc.eps", "must not be negative");
         let factors = self.lr_factors.values().any(|&f| below(f, 0.0));
         say(factors, "lr_factors", "must not be negative");
+        let share = |x: Option<f64>| x.is_some_and(|x| !(x > 0.0 && x <= 1.0));
+        say(share(self.layer_decay), "layer_decay", "must be above 0 and at most 1");
+        say(self.ema.is_some_and(|d| !(0.0..1.0).contains(&d)), "ema", "must be from 0 to below 1");
         say(self.mixup.is_some_and(|a| below(a, 0.0)), "mixup", "must not be negative");
         say(!(0.0..1.0).contains(&self.label_smoothing), "label_smoothing", "must be from 0 to below 1");
         match self.evaluate_every {
@@ -244,10 +220,21 @@ impl FitSpec {
             _ => {}
         }
         say(self.curve_every == Some(0), "curve_every", "must be at least 1");
+        out.extend(self.optimizer.check());
         out.extend(self.schedule.check());
         out.extend(self.view.check());
         out.extend(self.augment.check(&self.view));
+        out.extend(self.rand_augment.iter().flat_map(RandAugment::check));
         out
+    }
+}
+
+/// Blocks between a parameter and the head, which is 0.
+fn from_head(name: &str) -> i32 {
+    match name.strip_prefix("body.block").and_then(|rest| rest.split('.').next()?.parse::<i32>().ok()) {
+        Some(block) => 5 - block,
+        None if name.starts_with("root") => 5,
+        None => 0,
     }
 }
 
@@ -255,6 +242,16 @@ impl FitSpec {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn rates_fall_from_the_head_to_the_root() {
+        let names = ["root.conv.weight", "body.block1.unit01.gn1.bias", "body.block4.unit01.gn1.bias", "head.gn.bias"];
+        let mut spec = FitSpec { layer_decay: Some(0.5), ..FitSpec::sgd_agc(0.1, 1) };
+        spec.lr_factors.insert("head".into(), 10.0);
+        let factors = spec.factors(names);
+        assert_eq!(factors.iter().map(|(_, f)| *f).collect::<Vec<_>>(), [1.0 / 32.0, 1.0 / 16.0, 0.5, 10.0]);
+        assert_eq!(FitSpec { layer_decay: None, ..spec }.factors(names), [("head".to_string(), 10.0)]);
+    }
 
     fn problems(extra: serde_json::Value) -> Vec<String> {
         let mut json = json!({"optimizer": {"sgd_agc": {"lr": 0.01}}});

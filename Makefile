@@ -15,6 +15,8 @@ VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-stores check format lint docs real-tables \
         bench bench-setup bench-compute
+.PHONY: help build quickstart real data test check format lint docs real-tables \
+        bench bench-setup bench-compute bench-memory check-timm
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -72,3 +74,10 @@ bench-setup: ## the peers' Python environment
 bench-compute: ## training and inference beside PyTorch, interleaved
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/compare_compute.py
+
+bench-memory: ## peak memory of fine-tuning at 480 px
+	$(CARGO) bench --locked --bench memory
+
+check-timm: build ## weights both ways between this program and timm, logits equal
+	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
+	$(VENV)/bin/python benches/peers/check_timm.py $(SCALESHOT)

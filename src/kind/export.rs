@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, InputSpec, Kind};
+use super::{Cell, InputSpec, Kind, trained};
 use crate::{
-    error::Result,
+    error::{Error, Result},
+    model::weights::NameStyle,
     store::{
         artifact::{Artifact, ArtifactType},
         objects::Objects,
@@ -33,6 +34,9 @@ pub struct Params {
     pub from: String,
     /// A folder, or a URL that the store can write to.
     pub to: String,
+    /// Whose parameter names a model's weights get; null: ours, which are the published PyTorch checkpoints'.
+    #[serde(default)]
+    pub names: Option<NameStyle>,
 }
 
 impl Kind for Export {
@@ -65,13 +69,21 @@ impl Kind for Export {
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("from")?;
         let target = Objects::open(&params.to)?;
-        cell.progress.begin(input.artifact.files.len() as u64, "files");
-        for file in &input.artifact.files {
+        let mut files = input.artifact.files.clone();
+        if params.names == Some(NameStyle::Timm) {
+            if input.artifact.kind != ArtifactType::Model {
+                let what = input.artifact.kind.name();
+                return Err(Error::invalid(format!("names are of a model's weights, and {} is {what}", params.from)));
+            }
+            trained::rename(cell, input, &mut files, NameStyle::Timm)?;
+        }
+        cell.progress.begin(files.len() as u64, "files");
+        for file in &files {
             cell.cancel.check()?;
             target.upload(&file.name, &cell.store.local(&file.digest)?)?;
             cell.progress.advance(1);
         }
-        cell.publish_refs("files", ArtifactType::Files, input.artifact.files.clone())
+        cell.publish_refs("files", ArtifactType::Files, files)
     }
 }
 

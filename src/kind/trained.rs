@@ -24,7 +24,7 @@ use crate::{
         Bit, BitConfig,
         weights::{self, NameStyle},
     },
-    store::artifact::ArtifactType,
+    store::artifact::{ArtifactType, FileRef},
 };
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -117,6 +117,18 @@ pub fn publish(cell: &Cell, output: &str, model: &Bit, card: &Card, seen: &Datas
     seen.write_parquet(&at(SEEN))?;
     let files: Vec<_> = [WEIGHTS, CARD, SEEN].iter().map(|n| (n.to_string(), at(n))).collect();
     cell.publish(output, ArtifactType::Model, &files)
+}
+
+/// Puts weights with other parameter names in the place of a model's among its files.
+pub fn rename(cell: &Cell, input: &Input, files: &mut [FileRef], style: NameStyle) -> Result<()> {
+    let Trained { model, .. } = read(cell, input)?;
+    let path = cell.work.join(WEIGHTS);
+    weights::write(&path, &model, style)?;
+    let (digest, bytes) = cell.store.put_file(&path)?;
+    for file in files.iter_mut().filter(|f| f.name == WEIGHTS) {
+        (file.digest, file.bytes) = (digest, bytes);
+    }
+    Ok(())
 }
 
 /// Names of the datasets that rows come from, sorted.

@@ -11,9 +11,12 @@ use sha2::{Digest, Sha256};
 /// Sentences on what agreed, or the first difference.
 pub fn check(json: &Value) -> Result<Vec<String>, String> {
     let mut said = Vec::new();
-    let geometries: [(&str, fn(&Value) -> Result<Geometry, String>); 4] =
-        [("resized", resized), ("centre", centre), ("bit_crop", bit_crop), ("resized_crop", resized_crop)];
-    for (name, geometry) in geometries {
+    for (name, geometry) in [
+        ("resized", resized as fn(&Value) -> Result<Geometry, String>),
+        ("centre", centre),
+        ("bit_crop", bit_crop),
+        ("resized_crop", resized_crop),
+    ] {
         let mut furthest = 0f32;
         let cases = json[name].as_array().ok_or_else(|| format!("{name} is missing"))?;
         for (i, case) in cases.iter().enumerate() {
@@ -117,7 +120,7 @@ fn levels(case: &Value, geometry: &Geometry, most: f32) -> Result<f32, String> {
         let (ours, theirs) = ((ours * 0.5 + 0.5) * 255.0, theirs.as_f64().ok_or("a level is no number")? as f32);
         furthest = furthest.max((ours - theirs).abs());
         held += 1;
-        if !((ours - theirs).abs() <= most) {
+        if ours.is_nan() || (ours - theirs).abs() > most {
             return Err(format!("level {at}: {ours} here, {theirs} there"));
         }
     }

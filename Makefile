@@ -15,6 +15,8 @@ VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-stores check format lint docs real-tables \
         bench bench-setup bench-compute
+.PHONY: help build quickstart real data test check format lint docs real-tables \
+        bench bench-setup bench-compute bench-data
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -62,7 +64,7 @@ real-tables: ## fetch the real label tables (their terms forbid passing them on)
 	cd $(TABLES) && python3 -m zipfile -e torchxrayvision-*.whl wheel && cp wheel/torchxrayvision/data/*.csv* . ; rm -rf $(TABLES)/wheel $(TABLES)/*.whl
 	@ls $(TABLES)
 
-bench: bench-compute ## every bench, beside its peers
+bench: bench-compute bench-data ## every bench, beside its peers
 
 bench-setup: ## the peers' Python environment
 	python3 -m venv $(VENV)
@@ -72,3 +74,7 @@ bench-setup: ## the peers' Python environment
 bench-compute: ## training and inference beside PyTorch, interleaved
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/compare_compute.py
+
+bench-data: ## tables, decoding, batches and memory beside pandas, torchvision, Pillow, OpenCV and PyTorch
+	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
+	$(VENV)/bin/python benches/peers/compare_data.py

@@ -14,4 +14,5 @@ pub mod phantom;
 pub mod pickle;
 pub mod sampling;
 pub mod split;
+pub mod stream;
 pub mod subset;

@@ -114,6 +114,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::invalid("bug: the parts do not make the key").into());
     }
     let record = Record {
+        measured: Default::default(),
         key,
         kind: cell.kind.name().into(),
         kind_version: cell.kind.version(),

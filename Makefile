@@ -17,6 +17,7 @@ VENV ?= $(HOME)/.cache/scaleshot/bench-venv
         bench bench-setup bench-compute
 .PHONY: help build quickstart real data test check format lint docs real-tables \
         bench bench-setup bench-compute bench-memory check-timm
+        bench bench-setup bench-compute bench-data
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -64,7 +65,7 @@ real-tables: ## fetch the real label tables (their terms forbid passing them on)
 	cd $(TABLES) && python3 -m zipfile -e torchxrayvision-*.whl wheel && cp wheel/torchxrayvision/data/*.csv* . ; rm -rf $(TABLES)/wheel $(TABLES)/*.whl
 	@ls $(TABLES)
 
-bench: bench-compute ## every bench, beside its peers
+bench: bench-compute bench-data ## every bench, beside its peers
 
 bench-setup: ## the peers' Python environment
 	python3 -m venv $(VENV)
@@ -81,3 +82,6 @@ bench-memory: ## peak memory of fine-tuning at 480 px
 check-timm: build ## weights both ways between this program and timm, logits equal
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/check_timm.py $(SCALESHOT)
+bench-data: ## tables, decoding, batches and memory beside pandas, torchvision, Pillow, OpenCV and PyTorch
+	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
+	$(VENV)/bin/python benches/peers/compare_data.py

@@ -57,3 +57,53 @@ fn every_shared_dataset_is_read_and_decoded_whole() {
     }
     assert_eq!(study.ran(&[]), Vec::<String>::new());
 }
+
+const COVID: &str = r#"pipeline: covid
+nodes:
+  covid:
+    dataset:
+      format: image_table
+      root: 'ROOT/covid-chestxray-dataset'
+      file: metadata.csv
+      image: filename
+      folder: images
+      labels: { findings: { column: finding, separators: ',/' } }
+  covid_px: { images: { data: covid, size_px: 64 } }
+  covidx: { dataset: { format: covidx, root: 'ROOT/COVIDx-CXR2' } }
+  covidx_px: { images: { data: covidx, size_px: 64 } }
+"#;
+
+/// The COVID sets hold pictures of one another, and pictures that differ only in how they were saved.
+#[test]
+fn the_covid_sets_share_images_and_near_duplicates() {
+    use scaleshot::data::{image::phash, leakage};
+    let Some(root) = std::env::var("SCALESHOT_REAL_DATA").ok().filter(|r| !r.is_empty()) else {
+        println!("left out: SCALESHOT_REAL_DATA is not set");
+        return;
+    };
+    let study = Study::new(&COVID.replace("ROOT", &root));
+    study.must(&["run", "x.yaml"]);
+    let store = Store::open(study.path(".scaleshot")).unwrap();
+    let last = store.last("covid").unwrap();
+    let table = |node: &str| {
+        let file = last[node].outputs["images"].file("table.parquet").unwrap().digest;
+        Dataset::read_parquet(&store.local(&file).unwrap(), false).unwrap()
+    };
+    let (covid, covidx) = (table("covid_px"), table("covidx_px"));
+    let shared = leakage::between(("covid", &covid), ("covidx", &covidx));
+    println!("{shared}");
+    assert!(shared.images >= 200, "{shared}");
+    assert!(shared.near_images.unwrap() >= 1, "{shared}");
+    // Within one set: each image against the others of its own set, by the upright hashes.
+    for (name, set) in [("covid", &covid), ("covidx", &covidx)] {
+        let hashes: Vec<&[u8]> = set.binary(phash::COLUMN).unwrap().iter().flatten().collect();
+        let mut pairs = 0;
+        for (i, a) in hashes.iter().enumerate() {
+            let upright = phash::upright(a).unwrap();
+            let near = |b: &&[u8]| phash::orientations(b).any(|o| phash::distance(&upright, &o) <= phash::RADIUS);
+            pairs += hashes[i + 1..].iter().filter(|b| near(b)).count();
+        }
+        println!("{name}: {pairs} pairs of near-duplicates among {} images", hashes.len());
+        assert!(pairs >= 1, "{name}");
+    }
+}

@@ -6,6 +6,7 @@
 //! | `record` | uint32, null | position inside `image` where that file holds many (CIFAR, LMDB) |
 //! | `digest` | binary(32), null | blake3 of the image file's content, by which it is found again |
 //! | `bytes` | binary, null | the encoded image itself, for generated sets |
+//! | `phash` | binary, null | perceptual hash of a decoded image ([`super::image::phash`]) |
 //! | `shard`, `slot` | uint32, null | place in the shards of an images artifact |
 //! | `dataset` | utf8 | name of the set that the row came from |
 //! | `split` | utf8, null | `train`, `valid` or `test` |
@@ -190,6 +191,14 @@ impl Dataset {
     pub fn take(&self, rows: &[u32]) -> Result<Self> {
         let batch = take_record_batch(&self.batch, &UInt32Array::from(rows.to_vec()))?;
         Ok(Dataset { batch, task: self.task.clone() })
+    }
+
+    /// `rows` rows from `start` on, without copying.
+    pub fn slice(&self, start: usize, rows: usize) -> Result<Self> {
+        if start + rows > self.rows() {
+            return Err(Error::invalid(format!("bug: rows {start} to {} of {}", start + rows, self.rows())));
+        }
+        Ok(Dataset { batch: self.batch.slice(start, rows), task: self.task.clone() })
     }
 
     /// Rows whose `split` is `name`; without a split column, none.

@@ -4,7 +4,7 @@
 //! over images. What a batch holds depends on its draws alone, never on threads. Which examples come when
 //! is the trainer's business, not this file's.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arrow::array::Array;
 use rayon::prelude::*;
@@ -21,11 +21,16 @@ use crate::{
     random::stream::Stream,
 };
 
-/// Where pixels come from: shards of images of one size.
+/// Where pixels come from: shards of images of one size, or of encoded ones.
 pub trait PixelSource: Send + Sync {
+    /// The size that every image has as it is stored, or is brought to.
     fn dims(&self) -> ImageDims;
-    /// The bytes of one image: height · width · channels.
-    fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]>;
+    /// The bytes of one image of that size: height · width · channels.
+    fn pixels(&self, shard: u32, slot: u32) -> Result<Cow<'_, [u8]>>;
+    /// The image at the resolution of its file; `None` where nothing but [`PixelSource::pixels`] is kept.
+    fn original(&self, _shard: u32, _slot: u32) -> Result<Option<(ImageDims, Vec<u8>)>> {
+        Ok(None)
+    }
 }
 
 impl PixelSource for ImageShards {
@@ -34,8 +39,8 @@ impl PixelSource for ImageShards {
         ImageDims { height: size.height as usize, width: size.width as usize, channels: size.channels as usize }
     }
 
-    fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]> {
-        self.get(shard, slot)
+    fn pixels(&self, shard: u32, slot: u32) -> Result<Cow<'_, [u8]>> {
+        self.get(shard, slot).map(Cow::Borrowed)
     }
 }
 
@@ -69,10 +74,11 @@ impl PixelSource for MemoryPixels {
         self.dims
     }
 
-    fn pixels(&self, shard: u32, slot: u32) -> Result<&[u8]> {
+    fn pixels(&self, shard: u32, slot: u32) -> Result<Cow<'_, [u8]>> {
         let one = self.dims.height * self.dims.width * self.dims.channels;
         let from = slot as usize * one;
-        self.bytes.get(from..from + one).filter(|_| shard == 0).ok_or_else(|| {
+        let bytes = self.bytes.get(from..from + one).filter(|_| shard == 0);
+        bytes.map(Cow::Borrowed).ok_or_else(|| {
             Error::invalid(format!("no image at shard {shard}, slot {slot}: there are {} in shard 0", self.len()))
         })
     }
@@ -236,11 +242,13 @@ impl Examples {
         Self::new(self.source.clone(), self.places.clone(), labels)
     }
 
-    fn bytes(&self, example: u32) -> Result<&[u8]> {
-        let (shard, slot) = *self
-            .places
-            .get(example as usize)
-            .ok_or_else(|| Error::invalid(format!("bug: no example {example} of {}", self.places.len())))?;
+    fn place(&self, example: u32) -> Result<(u32, u32)> {
+        let place = self.places.get(example as usize).copied();
+        place.ok_or_else(|| Error::invalid(format!("bug: no example {example} of {}", self.places.len())))
+    }
+
+    fn bytes(&self, example: u32) -> Result<Cow<'_, [u8]>> {
+        let (shard, slot) = self.place(example)?;
         let (bytes, dims) = (self.source.pixels(shard, slot)?, self.dims());
         if bytes.len() != dims.height * dims.width * dims.channels {
             return Err(Error::invalid(format!(
@@ -251,11 +259,20 @@ impl Examples {
         Ok(bytes)
     }
 
+    /// The image to look at: that of the file where it is kept and `whole` asks for it, else the stored one.
+    fn image(&self, example: u32, whole: bool) -> Result<(ImageDims, Cow<'_, [u8]>)> {
+        let (shard, slot) = self.place(example)?;
+        if whole && let Some((dims, bytes)) = self.source.original(shard, slot)? {
+            return Ok((dims, Cow::Owned(bytes)));
+        }
+        Ok((self.dims(), self.bytes(example)?))
+    }
+
     /// The fixed views of `examples` into `out`: n · height · width · 3, in [-1, 1].
     pub fn fill(&self, examples: &[u32], view: &View, out: &mut Vec<f32>) -> Result<()> {
-        let geometry = view.geometry(self.dims());
         self.each(examples.len(), view, out, |k, image, _| {
-            render(self.bytes(examples[k])?, self.dims(), &geometry, image);
+            let (dims, bytes) = self.image(examples[k], *view != View::Stored)?;
+            render(&bytes, dims, &view.geometry(dims), image);
             Ok(())
         })
     }
@@ -268,13 +285,19 @@ impl Examples {
         how: &TrainView,
         out: &mut Vec<f32>,
     ) -> Result<()> {
+        // Crops are taken from the whole picture where it is kept; what is looked at as stored is not.
+        let crops = matches!(how.augment, Augment::Crop { .. } | Augment::RandomResizedCrop(_));
+        let whole = crops || *how.view != View::Stored;
+        let stored = self.dims();
         let look = |draw: &Draw, image: &mut [f32]| -> Result<()> {
             let mut stream = Stream::new(how.seed, "augment", draw.epoch, draw.number);
-            let geometry = how.augment.geometry(how.view, self.dims(), &mut stream);
-            render(self.bytes(draw.example)?, self.dims(), &geometry, image);
+            let (dims, bytes) = self.image(draw.example, whole)?;
+            let sized = View::Whole { px: stored.height as u32 };
+            let view = if *how.view == View::Stored && dims != stored { &sized } else { how.view };
+            render(&bytes, dims, &how.augment.geometry(view, dims, &mut stream), image);
             if let Some(operations) = how.rand_augment {
                 let mut stream = Stream::new(how.seed, "rand_augment", draw.epoch, draw.number);
-                operate(operations, how.view.size(self.dims()), image, &mut stream);
+                operate(operations, how.view.size(stored), image, &mut stream);
             }
             Ok(())
         };

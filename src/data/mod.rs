@@ -17,4 +17,5 @@ pub mod randaugment;
 pub mod recognize;
 pub mod sampling;
 pub mod split;
+pub mod stream;
 pub mod subset;

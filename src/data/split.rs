@@ -4,7 +4,7 @@
 //! It assigns; whether patients are shared across the result is for [`super::leakage`] to say.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -104,16 +104,63 @@ fn by_row(d: &Dataset, r: &Ratio) -> Result<Dataset> {
 }
 
 fn by_patient(d: &Dataset, r: &Ratio) -> Result<Dataset> {
-    checked(r)?;
-    let patients = groups(d)?;
-    let order = patient_order(&patients, u64::from(r.seed), "split");
-    let cut = r.cut(order.len());
-    let mut of: HashMap<&str, &'static str> = HashMap::new();
-    for (place, patient) in order.into_iter().enumerate() {
-        of.insert(patient, r.name(place, cut));
+    let mut patients = Patients::default();
+    patients.add(d, r.seed)?;
+    patients.cut(r)?.apply(d)
+}
+
+/// The table without rows, with the columns that the rule gives it.
+pub(super) fn head(d: &Dataset, rule: &SplitRule) -> Result<Dataset> {
+    match rule {
+        SplitRule::AsRead => d.slice(0, 0),
+        _ => by_lists(&d.slice(0, 0)?, &BTreeMap::new()),
     }
-    let splits: StringArray = patients.iter().map(|p| of.get(p.as_str()).copied()).collect();
-    d.with_column("split", Arc::new(splits))
+}
+
+/// The patients of a table that comes in pieces, by what decides their order.
+#[derive(Default)]
+pub(super) struct Patients(BTreeSet<Digest>);
+
+/// Which patients come into which split: their digests stand below or above two limits.
+pub(super) struct PatientCut {
+    ratio: Ratio,
+    /// The first digest that is not for training, and the first that is for testing; `None` past the end.
+    limits: [Option<Digest>; 2],
+}
+
+impl Patients {
+    pub fn add(&mut self, d: &Dataset, seed: u32) -> Result<()> {
+        self.0.extend(groups(d)?.iter().map(|p| rank("split", seed.into(), p)));
+        Ok(())
+    }
+
+    pub fn cut(&self, ratio: &Ratio) -> Result<PatientCut> {
+        checked(ratio)?;
+        let (train, valid) = ratio.cut(self.0.len());
+        let limit = |n: usize| self.0.iter().nth(n).copied();
+        Ok(PatientCut { ratio: *ratio, limits: [limit(train), limit(valid)] })
+    }
+}
+
+impl PatientCut {
+    pub fn apply(&self, d: &Dataset) -> Result<Dataset> {
+        let below = |digest: Digest, limit: Option<Digest>| limit.is_none_or(|l| digest < l);
+        let name = |patient: &String| {
+            let digest = rank("split", self.ratio.seed.into(), patient);
+            match self.limits {
+                [train, _] if below(digest, train) => "train",
+                [_, valid] if below(digest, valid) => "valid",
+                _ => "test",
+            }
+        };
+        let splits: StringArray = groups(d)?.iter().map(|p| Some(name(p))).collect();
+        d.with_column("split", Arc::new(splits))
+    }
+}
+
+/// What decides a patient's place.
+fn rank(purpose: &str, seed: u64, patient: &str) -> Digest {
+    Digest::of(format!("{purpose}\0{seed}\0{patient}").as_bytes())
 }
 
 /// Every row's patient; a row without one is its own.
@@ -135,7 +182,7 @@ pub(super) fn patient_order<'a>(patients: &'a [String], seed: u64, purpose: &str
     let mut distinct: Vec<&str> = patients.iter().map(String::as_str).collect();
     distinct.sort_unstable();
     distinct.dedup();
-    distinct.sort_by_cached_key(|p| (Digest::of(format!("{purpose}\0{seed}\0{p}").as_bytes()), *p));
+    distinct.sort_by_cached_key(|p| (rank(purpose, seed, p), *p));
     distinct
 }
 

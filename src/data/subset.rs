@@ -190,9 +190,12 @@ fn balanced(d: &Dataset, spec: &SubsetSpec) -> Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::data::dataset::Columns;
-    use std::collections::BTreeSet;
 
     fn toy() -> Dataset {
         let n = 400;
@@ -258,5 +261,68 @@ mod tests {
         assert_eq!(SubsetSpec { fraction: Some(1.5), shots: Some(0), ..both.clone() }.problems().len(), 3);
         let e = subset(&toy(), &SubsetSpec { split: Some("valid".into()), ..Default::default() }).unwrap_err();
         assert_eq!(e.to_string(), "the dataset has no rows of split valid");
+    }
+
+    /// Rows with a patient of few, a class of three and a split, in any mixture.
+    fn any_rows() -> impl Strategy<Value = Dataset> {
+        prop::collection::vec((0..40u32, 0..3i32, prop::bool::weighted(0.8)), 30..200).prop_map(|rows| {
+            let text = |f: &dyn Fn(usize) -> String| (0..rows.len()).map(|i| Some(f(i))).collect::<Vec<_>>();
+            Columns {
+                image: (0..rows.len()).map(|i| format!("{i}.png")).collect(),
+                dataset: "any".into(),
+                patient: Some(text(&|i| format!("any:{}", rows[i].0))),
+                split: Some(text(&|i| if rows[i].2 { "train" } else { "test" }.into())),
+                class: Some((["a", "b", "c"].map(String::from).to_vec(), rows.iter().map(|r| Some(r.1)).collect())),
+                ..Default::default()
+            }
+            .build()
+            .unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_smaller_fraction_lies_in_a_larger_one(
+            d in any_rows(), a in 0.05..1.0f64, b in 0.05..1.0f64, seed in 0..50u32, rows in any::<bool>(),
+        ) {
+            prop_assume!(d.split("train").unwrap().rows() > 20);
+            let by = if rows { By::Row } else { By::Patient };
+            let at = |fraction| subset(&d, &SubsetSpec { fraction: Some(fraction), by, seed, ..Default::default() });
+            let (small, large) = (at(a.min(b)).unwrap(), at(a.max(b)).unwrap());
+            prop_assert!(images(&small).is_subset(&images(&large)));
+            prop_assert_eq!(images(&small.split("test").unwrap()), images(&d.split("test").unwrap()));
+        }
+
+        #[test]
+        fn no_patient_is_torn_apart(d in any_rows(), fraction in 0.05..1.0f64, seed in 0..50u32) {
+            prop_assume!(d.split("train").unwrap().rows() > 0);
+            let spec = SubsetSpec { fraction: Some(fraction), seed, split: Some("train".into()), ..Default::default() };
+            let (train, part) = (d.split("train").unwrap(), subset(&d, &spec).unwrap());
+            let count = |d: &Dataset| {
+                let mut of: HashMap<String, usize> = HashMap::new();
+                d.text("patient").unwrap().iter().flatten().for_each(|p| *of.entry(p.into()).or_default() += 1);
+                of
+            };
+            let all = count(&train);
+            prop_assert!(count(&part).iter().all(|(patient, n)| all[patient] == *n));
+        }
+
+        #[test]
+        fn balance_and_shots_give_every_class_its_rows(d in any_rows(), seed in 0..50u32) {
+            let train = d.split("train").unwrap();
+            let of = |d: &Dataset| labels::counts(d).iter().map(|c| c.positives).collect::<Vec<_>>();
+            let rarest = of(&train).into_iter().min().unwrap();
+            prop_assume!(rarest > 1);
+            let split = Some("train".to_string());
+            let even = SubsetSpec { balanced: true, seed, split: split.clone(), ..Default::default() };
+            prop_assert_eq!(of(&subset(&d, &even).unwrap()), vec![rarest; 3]);
+            for draw in [Draw::Loader, Draw::Labels] {
+                let shots = Some(rarest as u32 - 1);
+                let spec = SubsetSpec { shots, seed, draw, split: split.clone(), ..Default::default() };
+                let part = subset(&d, &spec).unwrap();
+                prop_assert_eq!(of(&part), vec![rarest - 1; 3]);
+                prop_assert!(images(&part).is_subset(&images(&train)), "drawn twice or from elsewhere");
+            }
+        }
     }
 }

@@ -11,13 +11,13 @@ use super::{Cell, Input, images, rows};
 use crate::{
     data::{
         dataset::{Dataset, Task},
-        image::{DecodeRule, Fit, ImageShards, Prepare},
+        image::{DecodeRule, EncodedImages, Fit, ImageShards, Prepare},
         loader::{Examples, PixelSource},
     },
     error::{Error, Result},
 };
 
-const SHARD_MIB: usize = 64;
+const SHARD_MIB: u32 = 64;
 
 /// A dataset with its pixels at hand.
 pub struct Pictures {
@@ -29,16 +29,18 @@ impl Pictures {
     /// Opens an input. Images that are not decoded yet are brought to `px` pixels.
     pub fn open(cell: &Cell, input: &Input, px: Option<u32>) -> Result<Self> {
         if let Some(shards) = rows::shards(cell, input)? {
-            return Ok(Pictures { data: rows::read(cell, input, false)?, source: Arc::new(shards) });
+            let source: Arc<dyn PixelSource> = match EncodedImages::new(shards) {
+                Ok(encoded) => Arc::new(encoded),
+                Err(pixels) => Arc::new(pixels),
+            };
+            return Ok(Pictures { data: rows::read(cell, input, false)?, source });
         }
         let px = px.ok_or_else(|| {
             Error::invalid(format!("{}: its images are not decoded, and image_px is not given", input.node))
                 .with_hint("put an images node between, or give image_px")
         })?;
-        let data = rows::read(cell, input, true)?;
-        let prepare = Prepare { px, fit: Fit::Squash, decode: DecodeRule::default() };
-        let (set, data) = images::decode_all(cell, &data, &prepare, images::Unreadable::Error, SHARD_MIB)?;
-        let paths: Vec<_> = set.files.into_iter().map(|(_, path)| path).collect();
+        let prepare = Prepare { px, fit: Fit::Squash, decode: DecodeRule::default(), reduce: true };
+        let (paths, data) = images::decode_all(cell, input, prepare, SHARD_MIB)?;
         Ok(Pictures { data, source: Arc::new(ImageShards::open(&paths)?) })
     }
 

@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::{Cell, InputSpec, Kind, Nodes, frames, leak, rows};
 use crate::{
     data::{
-        dataset::Task,
+        dataset::{Dataset, Task},
         labels,
-        leakage::Leakage,
+        leakage::{KeepOut, Leakage, Ledger},
         merge::{self, MergeSpec},
+        stream::{Mapped, Table},
     },
     error::{Error, Result},
     report::frame::Rows,
@@ -24,10 +25,11 @@ pub struct Merge;
 pub struct Params {
     /// The datasets, in the order in which duplicates are decided.
     pub from: Nodes,
-    /// Targets: rows whose patient or image is in their split `test` are kept out of the result.
+    /// Targets: rows whose patient or image, or a near-duplicate of it, is in their split `test` are kept out of
+    /// the result. Near-duplicates are known where both have decoded images.
     #[serde(default)]
     pub without: Option<Nodes>,
-    /// What patients and images that two splits share do.
+    /// What patients, images and near-duplicates that two splits share do.
     #[serde(default)]
     pub leakage: Leakage,
     #[serde(flatten)]
@@ -38,7 +40,7 @@ const ANY: &[ArtifactType] = &[ArtifactType::Dataset, ArtifactType::Images];
 
 impl Kind for Merge {
     const NAME: &'static str = "merge";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Merges datasets into one: labels, filters, splits, duplicates, leakage.";
     type Params = Params;
 
@@ -53,36 +55,48 @@ impl Kind for Merge {
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let inputs = cell.many("from");
         let (shards, starts) = rows::joined_shards(inputs);
-        let mut parts = Vec::with_capacity(inputs.len());
-        for (input, start) in inputs.iter().zip(starts) {
-            let table = rows::read(cell, input, true)?;
-            parts.push((input.node.clone(), rows::shift_shards(table, start)?));
-        }
-        if !shards.is_empty() && parts.iter().any(|(_, p)| p.integers("shard").is_none()) {
+        let tables = inputs.iter().map(|i| rows::table(cell, i, true)).collect::<Result<Vec<_>>>()?;
+        let heads = tables.iter().map(Table::head).collect::<Result<Vec<_>>>()?;
+        if !shards.is_empty() && heads.iter().any(|h| h.integers("shard").is_none()) {
             return Err(Error::invalid("some of the datasets have decoded images and some do not")
                 .with_hint("put the images node after the merge, or before it for every dataset"));
         }
-        let mixed = parts.iter().any(|(_, p)| matches!(p.task(), Task::Multi(_)));
-        let mut kept_out = vec![0; parts.len()];
-        for ((name, part), out) in parts.iter_mut().zip(&mut kept_out) {
-            if mixed && matches!(part.task(), Task::Single(_)) {
-                *part = labels::as_findings(part)?;
+        let mixed = heads.iter().any(|h| matches!(h.task(), Task::Multi(_)));
+        let adapted: Vec<_> = tables
+            .into_iter()
+            .zip(starts)
+            .map(|(table, start)| {
+                let with = move |piece: Dataset| {
+                    cell.cancel.check()?;
+                    let piece = if mixed { labels::as_findings(&piece)? } else { piece };
+                    rows::shift_shards(piece, start)
+                };
+                Mapped { table, with }
+            })
+            .collect();
+        let parts: Vec<(String, &dyn Table)> =
+            inputs.iter().zip(&adapted).map(|(i, t)| (i.node.clone(), t as &dyn Table)).collect();
+        let others = cell.many("without");
+        let keep_out =
+            others.iter().map(|other| KeepOut::tested(&rows::read(cell, other, false)?)).collect::<Result<Vec<_>>>()?;
+        let mut writer = rows::Writer::new(cell, "dataset");
+        let mut ledger = Ledger::default();
+        let report = merge::merge_into(&parts, &params.spec, &keep_out, &mut |piece| {
+            if params.leakage != Leakage::Allow {
+                ledger.add(piece);
             }
-            for other in cell.many("without") {
-                let before = part.rows();
-                *part = leak::without(part, &rows::read(cell, other, false)?)?;
-                let gone = before - part.rows();
-                if gone > 0 {
-                    cell.note("kept_out_rows", gone as u64, format!("rows of {name} that {} is tested on", other.node));
-                    *out += gone as u64;
-                }
+            writer.append(piece)
+        })?;
+        let targets: Vec<&str> = others.iter().map(|o| o.node.as_str()).collect();
+        for (name, _) in &parts {
+            if let Some(gone) = report.get(name, "dropped", Some("without")).filter(|n| *n > 0) {
+                cell.note("kept_out_rows", gone, format!("rows of {name} that {} is tested on", targets.join(", ")));
             }
         }
-        let (merged, mut report) = merge::merge(&parts, &params.spec)?;
-        let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
-        report.keep_out(&names, &kept_out);
-        leak::within(cell, params.leakage, &merged)?;
-        rows::publish(cell, "dataset", ArtifactType::Dataset, &merged, &shards)?;
+        let written = writer.finish()?;
+        leak::within_file(cell, params.leakage, &ledger, &written.path)?;
+        drop(ledger);
+        written.publish(cell, "dataset", ArtifactType::Dataset, &shards)?;
         let mut table = Rows::new();
         for row in &report.rows {
             table.push([

@@ -3,13 +3,21 @@
 //! A dataset whose table has the columns `shard` and `slot` carries its shards. Taking rows of it gives
 //! another table over the same shards, so that pixels are never copied.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 
 use super::{Cell, Input};
 use crate::{
-    data::{dataset::Dataset, image::ImageShards},
+    data::{
+        dataset::Dataset,
+        image::ImageShards,
+        stream::{ParquetTable, Table, TableWriter},
+    },
     error::{Error, Result},
     store::artifact::{Artifact, ArtifactType, FileRef},
 };
@@ -19,6 +27,11 @@ pub const TABLE: &str = "table.parquet";
 /// The table of an input; `bytes` only where asked for.
 pub fn read(cell: &Cell, input: &Input, with_bytes: bool) -> Result<Dataset> {
     Dataset::read_parquet(&cell.file(input, TABLE)?, with_bytes)
+}
+
+/// The table of an input, to be read in pieces.
+pub fn table(cell: &Cell, input: &Input, with_bytes: bool) -> Result<ParquetTable> {
+    ParquetTable::open(&cell.file(input, TABLE)?, |column| with_bytes || column != "bytes")
 }
 
 /// The shards of an artifact in the order that the table counts them.
@@ -46,21 +59,83 @@ pub fn publish(cell: &Cell, output: &str, kind: ArtifactType, rows: &Dataset, sh
     cell.publish_refs(output, kind, files)
 }
 
+/// A table on its way out, piece by piece, with the shards that its rows turn out to lie in.
+pub struct Writer {
+    table: TableWriter,
+    used: BTreeSet<u32>,
+}
+
+impl Writer {
+    pub fn new(cell: &Cell, output: &str) -> Self {
+        Writer { table: TableWriter::new(cell.work.join(format!("{output}.{TABLE}"))), used: BTreeSet::new() }
+    }
+
+    pub fn append(&mut self, piece: &Dataset) -> Result<()> {
+        if let Some(column) = piece.integers("shard") {
+            self.used.extend(column.iter().flatten());
+        }
+        self.table.append(piece)
+    }
+
+    /// The file, to be read again before it is published.
+    pub fn finish(self) -> Result<Written> {
+        Ok(Written { path: self.table.finish()?, used: self.used })
+    }
+}
+
+/// A table that was written and is not published yet.
+pub struct Written {
+    pub path: PathBuf,
+    used: BTreeSet<u32>,
+}
+
+impl Written {
+    /// Publishes it as [`publish`] does.
+    pub fn publish(mut self, cell: &Cell, output: &str, kind: ArtifactType, shards: &[FileRef]) -> Result<()> {
+        let mut files = Vec::new();
+        if !shards.is_empty() && !self.used.is_empty() {
+            let (used, renumbered) = used_shards(self.used, shards)?;
+            files = used;
+            if files.len() < shards.len() {
+                let table = ParquetTable::open(&self.path, |_| true)?;
+                let mut writer = TableWriter::new(cell.work.join(format!("{output}.renumbered.{TABLE}")));
+                for piece in table.pieces()? {
+                    writer.append(&renumber(&piece?, &renumbered)?)?;
+                }
+                self.path = writer.finish()?;
+            }
+        }
+        let (digest, bytes) = cell.store.put_file(&self.path)?;
+        files.push(FileRef { name: TABLE.into(), digest, bytes });
+        cell.publish_refs(output, kind, files)
+    }
+}
+
+/// The shards that are used, and the new number of each.
+fn used_shards(used: BTreeSet<u32>, shards: &[FileRef]) -> Result<(Vec<FileRef>, BTreeMap<u32, u32>)> {
+    let (mut files, mut renumbered) = (Vec::with_capacity(used.len()), BTreeMap::new());
+    for (new, old) in used.into_iter().enumerate() {
+        let file = shards.get(old as usize).ok_or_else(|| {
+            Error::invalid(format!("the table speaks of shard {old}, the artifact has {}", shards.len()))
+        })?;
+        renumbered.insert(old, new as u32);
+        files.push(FileRef { name: crate::data::image::shard_name(new), ..file.clone() });
+    }
+    Ok((files, renumbered))
+}
+
+fn renumber(rows: &Dataset, renumbered: &BTreeMap<u32, u32>) -> Result<Dataset> {
+    let Some(column) = rows.integers("shard") else { return Ok(rows.clone()) };
+    let column: UInt32Array = column.iter().map(|s| s.and_then(|s| renumbered.get(&s).copied())).collect();
+    rows.with_column("shard", Arc::new(column) as ArrayRef)
+}
+
 fn keep_used(rows: &Dataset, shards: &[FileRef]) -> Result<(Dataset, Vec<FileRef>)> {
     let Some(column) = rows.integers("shard").filter(|_| !shards.is_empty()) else {
         return Ok((rows.clone(), Vec::new()));
     };
-    let mut renumbered: BTreeMap<u32, u32> = column.iter().flatten().map(|s| (s, 0)).collect();
-    let mut files = Vec::with_capacity(renumbered.len());
-    for (new, (old, slot)) in renumbered.iter_mut().enumerate() {
-        let file = shards.get(*old as usize).ok_or_else(|| {
-            Error::invalid(format!("the table speaks of shard {old}, the artifact has {}", shards.len()))
-        })?;
-        *slot = new as u32;
-        files.push(FileRef { name: crate::data::image::ShardPlan::name(new), ..file.clone() });
-    }
-    let column: UInt32Array = column.iter().map(|s| s.map(|s| renumbered[&s])).collect();
-    Ok((rows.with_column("shard", Arc::new(column) as ArrayRef)?, files))
+    let (files, renumbered) = used_shards(column.iter().flatten().collect(), shards)?;
+    Ok((renumber(rows, &renumbered)?, files))
 }
 
 /// Several datasets that all carry shards: their shards one after the other, and the first index of each.

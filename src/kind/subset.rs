@@ -1,12 +1,20 @@
-//! `subset`: a part of a dataset, by fraction, shots, split or balance; its images come along.
+//! `subset`: a part of a dataset, by SQL predicate, fraction, shots, split or balance; its images come along.
 
+use std::sync::Arc;
+
+use arrow::array::{StringArray, UInt32Array};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, InputSpec, Kind, rows};
+use super::{Cell, InputSpec, Kind, leak, rows};
 use crate::{
-    data::subset::{self, SubsetSpec},
-    error::Result,
+    data::{
+        dataset::{Dataset, Task},
+        leakage::Leakage,
+        subset::{self, SubsetSpec},
+    },
+    error::{Error, Result},
+    report::{frame, query},
     store::artifact::ArtifactType,
 };
 
@@ -17,13 +25,20 @@ pub struct Subset;
 pub struct Params {
     /// The dataset, with or without decoded images.
     pub data: String,
+    /// Keep the rows of which this SQL predicate is true, before anything is drawn: `view = 'PA' AND age >= 18`.
+    /// Columns are those of the table; a label is `"label:Edema"`, a class is its name.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<String>,
+    /// What patients, images and near-duplicates that two splits of the result share do.
+    #[serde(default)]
+    pub leakage: Leakage,
     #[serde(flatten)]
     pub spec: SubsetSpec,
 }
 
 impl Kind for Subset {
     const NAME: &'static str = "subset";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Keeps a seeded part of a dataset; smaller fractions lie within larger ones.";
     type Params = Params;
 
@@ -41,7 +56,41 @@ impl Kind for Subset {
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
-        let part = subset::subset(&rows::read(cell, input, true)?, &params.spec)?;
+        let mut data = rows::read(cell, input, true)?;
+        if let Some(predicate) = &params.predicate {
+            data = data.take(&selected(cell, &data, predicate)?)?;
+        }
+        let part = subset::subset(&data, &params.spec)?;
+        leak::within(cell, params.leakage, &part)?;
         rows::publish(cell, "dataset", ArtifactType::Dataset, &part, &rows::shard_files(&input.artifact))
     }
+}
+
+/// The number of a row, for the predicate's answer.
+const ROW: &str = "row_number";
+
+/// The numbers of the rows of which a predicate is true, in order; polars answers.
+fn selected(cell: &Cell, data: &Dataset, predicate: &str) -> Result<Vec<u32>> {
+    let plain = |name: &str| ["bytes", "digest", "phash"].contains(&name);
+    let mut table = data.without(plain)?;
+    if let (Task::Single(names), Some(classes)) = (data.task(), data.classes()) {
+        let name = |c: i32| usize::try_from(c).ok().and_then(|c| names.get(c)).cloned();
+        let named: StringArray = classes.iter().map(|c| c.and_then(name)).collect();
+        table = table.with_column("class", Arc::new(named))?;
+    }
+    let numbers = UInt32Array::from_iter_values(0..data.rows() as u32);
+    let path = cell.work.join("predicate.parquet");
+    table.with_column(ROW, Arc::new(numbers))?.write_parquet(&path)?;
+    let tables = [("data".to_string(), frame::read_parquet(&path)?)];
+    let columns =
+        || -> Vec<String> { table.batch().schema().fields().iter().map(|f| format!("\"{}\"", f.name())).collect() };
+    let answer =
+        query::query(&format!("SELECT {ROW} FROM data WHERE ({predicate}) ORDER BY {ROW}"), &tables).map_err(|e| {
+            Error::invalid(format!("where: {e}")).with_hint(format!("columns are {}", columns().join(", ")))
+        })?;
+    let rows = frame::values(&answer, ROW)?.iter().filter_map(|v| v.as_u64()).map(|v| v as u32).collect::<Vec<_>>();
+    if rows.is_empty() {
+        return Err(Error::invalid(format!("where: no row of {} has {predicate}", data.rows())));
+    }
+    Ok(rows)
 }

@@ -4,13 +4,12 @@
 //! |---|---|
 //! | `weights.safetensors` | parameters under the checkpoint's names |
 //! | `model.json` | architecture, outputs, the view that training used |
-//! | `seen.parquet` | patient and content digest of every training image, the base model's included |
+//! | `seen.parquet` | patient, content digest and perceptual hash of every training image, the base model's included |
 //!
 //! `seen.parquet` is what lets a later cell prove that its test images were never trained on.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use arrow::array::Array;
 use serde::{Deserialize, Serialize};
 
 use super::{Cell, Input};
@@ -18,6 +17,8 @@ use crate::{
     data::{
         augment::View,
         dataset::{Columns, Dataset, Task},
+        image::phash,
+        leakage,
     },
     error::{Error, Result},
     model::{
@@ -62,7 +63,8 @@ impl Card {
     }
 }
 
-/// What is kept of the images that a model was trained on: patient, file digest, and place in packed files.
+/// What is kept of the images that a model was trained on: patient, file digest and place in packed files, and the
+/// upright bits of the perceptual hash.
 pub fn seen(rows: &Dataset) -> Result<Dataset> {
     let mut seen = Columns { image: vec![String::new(); rows.rows()], ..Default::default() }.build()?;
     for column in ["patient", "digest", "record"] {
@@ -70,25 +72,14 @@ pub fn seen(rows: &Dataset) -> Result<Dataset> {
             seen = seen.with_column(column, values.clone())?;
         }
     }
+    if let Some(hashes) = leakage::upright_hashes(rows) {
+        seen = seen.with_column(phash::COLUMN, Arc::new(hashes))?;
+    }
     Ok(seen)
 }
 
 pub fn nothing_seen() -> Result<Dataset> {
     Columns::default().build()
-}
-
-/// What makes each row's image itself: the digest of its file and, in packed files, its place there.
-pub fn content(rows: &Dataset) -> Vec<Option<Vec<u8>>> {
-    let (digests, records) = (rows.binary("digest"), rows.integers("record"));
-    (0..rows.rows())
-        .map(|i| {
-            let mut id = digests.filter(|d| d.is_valid(i))?.value(i).to_vec();
-            if let Some(records) = records.filter(|r| r.is_valid(i)) {
-                id.extend(records.value(i).to_le_bytes());
-            }
-            Some(id)
-        })
-        .collect()
 }
 
 /// A model read back from its artifact.

@@ -20,6 +20,7 @@
 //! | `locks/` | held for moments, and by every run |
 //! | `content/` | copies of blobs, where the store is not a folder ([`cache`]) |
 //! | `sources/` | the stat cache of outside files ([`source`]) |
+//! | `memos/` | which blob a piece of a cell's work came to |
 //!
 //! A crash between any two writes leaves blobs that nothing names, a work folder without a living owner, or a
 //! checkpoint: all harmless. A record without its blobs cannot come about by a crash, and is noticed when it
@@ -37,6 +38,7 @@ mod last;
 mod lease;
 mod lock;
 mod log;
+mod memo;
 pub mod objects;
 mod owner;
 pub mod part;

@@ -22,7 +22,7 @@ use super::{
     tfrecord::{TfRecord, is_tfrecord},
 };
 use crate::{
-    data::image::{Pixels, Prepare},
+    data::image::Pixels,
     error::{Error, Result},
 };
 
@@ -32,16 +32,6 @@ pub enum Record {
     Pixels(Pixels),
     /// A JPEG, PNG, … as it would lie in a file of its own.
     Encoded(Vec<u8>),
-}
-
-impl Record {
-    /// Decoded and brought to size. `what` names the image in errors.
-    pub fn prepared(self, prepare: &Prepare, what: &Path) -> Result<Pixels> {
-        match self {
-            Record::Pixels(pixels) => prepare.fit(pixels),
-            Record::Encoded(bytes) => prepare.fit(prepare.decode(&bytes).map_err(|e| e.at(what))?),
-        }
-    }
 }
 
 /// An open packed file. Reading from it needs no lock, so threads share it.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-use super::{ImageSize, Pixels, dicom};
+use super::{ImageSize, Pixels, dicom, reduced};
 use crate::error::Error;
 
 /// How an RGB image becomes grey.
@@ -118,6 +118,31 @@ pub fn decode(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
     }
 }
 
+/// A picture that may be smaller than its file says.
+pub struct Reduced {
+    pub image: Pixels,
+    /// Height and width in the file.
+    pub original: (u32, u32),
+    /// The picture has 1 / `by` of the original's sides, rounded up; beyond the original it goes on somehow.
+    pub by: u32,
+}
+
+/// Decodes as [`decode`] does, but a large JPEG to a half, a quarter or an eighth of its sides straight from its
+/// frequencies: `by` says which for a height and width, and 1 is the whole picture, as is whatever else it says.
+/// Where the file's kind has no short way, the whole picture comes back.
+pub fn decode_reduced(bytes: &[u8], rule: &DecodeRule, by: &dyn Fn(u32, u32) -> u32) -> Result<Reduced> {
+    match bytes {
+        [0xFF, 0xD8, 0xFF, ..] => jpeg_reduced(bytes, rule, by),
+        _ => decode(bytes, rule).map(Reduced::whole),
+    }
+}
+
+impl Reduced {
+    fn whole(image: Pixels) -> Self {
+        Reduced { original: (image.size.height, image.size.width), image, by: 1 }
+    }
+}
+
 /// A name for content that is not decoded, so that the message says what was found.
 fn guess(bytes: &[u8]) -> &'static str {
     match bytes {
@@ -162,7 +187,8 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[0xFF, marker, high, low]) = bytes.get(at..at + 4) {
         match marker {
-            0xDA => return bytes[at..].windows(2).any(|w| w == [0xFF, 0xD9]),
+            // From the end, where it nearly always is.
+            0xDA => return bytes[at..].windows(2).rev().any(|w| w == [0xFF, 0xD9]),
             0xFF => at += 1,
             _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
         }
@@ -172,6 +198,10 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
 }
 
 fn jpeg(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
+    Ok(jpeg_reduced(bytes, rule, &|_, _| 1)?.image)
+}
+
+fn jpeg_reduced(bytes: &[u8], rule: &DecodeRule, by: &dyn Fn(u32, u32) -> u32) -> Result<Reduced> {
     let broken = |e: zune_jpeg::errors::DecodeErrors| DecodeError::Broken { format: "JPEG", message: format!("{e:?}") };
     // zune-jpeg refuses sides above these before allocating; the product is checked below.
     let base = DecoderOptions::default().set_strict_mode(true).set_max_width(65_535).set_max_height(65_535);
@@ -189,9 +219,16 @@ fn jpeg(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
         (Some(ColorSpace::Luma), _, _) | (Some(ColorSpace::YCbCr), 1, GreyRule::Luma) => (ColorSpace::Luma, 1),
         _ => (ColorSpace::RGB, 3),
     };
+    let by = by(height as u32, width as u32);
+    if by > 1
+        && let Some(image) = reduced::decode(bytes, by, channels == 1)
+    {
+        let image = image.with_channels(rule.channels, rule.grey);
+        return Ok(Reduced { image, original: (height as u32, width as u32), by });
+    }
     let options = base.jpeg_set_out_colorspace(space);
     let data = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options).decode().map_err(broken)?;
-    finish(width as u64, height as u64, channels, data, "JPEG", rule)
+    finish(width as u64, height as u64, channels, data, "JPEG", rule).map(Reduced::whole)
 }
 
 fn png(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {

@@ -6,7 +6,7 @@
 use std::{fs::File, path::PathBuf, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, FixedSizeBinaryArray},
+    array::{Array, ArrayRef, AsArray},
     buffer::Buffer,
     ipc::{
         convert::try_fb_to_schema,
@@ -17,40 +17,53 @@ use arrow::{
 use memmap2::{Advice, Mmap};
 
 use super::{
-    ImageSize,
-    shards::{COLUMN, SIZE},
+    ImageSize, Pixels, Prepare,
+    shards::{ENCODED, Layout, PIXELS, PREPARE, SIZE, data_type},
 };
 use crate::error::{Error, Result};
 
-/// Shards of equally sized images, readable from any thread.
+/// Shards of images of one layout, readable from any thread.
 #[derive(Debug)]
 pub struct ImageShards {
-    size: ImageSize,
-    shards: Vec<FixedSizeBinaryArray>,
+    layout: Layout,
+    shards: Vec<ArrayRef>,
 }
 
 impl ImageShards {
-    /// Maps the files in this order; all must hold images of one size.
+    /// Maps the files in this order; all must hold images of one layout.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let mut size = None;
+        let mut layout = None;
         let mut shards = Vec::with_capacity(paths.len());
         for path in paths {
             let (own, column) = open_shard(path)?;
-            if *size.get_or_insert(own) != own {
-                return Err(Error::data(
-                    path,
-                    None,
-                    format!("holds images of {own}, other shards of {}", size.unwrap_or(own)),
-                ));
+            let first = *layout.get_or_insert(own);
+            if first != own {
+                let text = |l: Layout| match l {
+                    Layout::Pixels(size) => format!("images of {size}"),
+                    Layout::Encoded(p) => format!("encoded images for {} px", p.px),
+                };
+                return Err(Error::data(path, None, format!("holds {}, other shards {}", text(own), text(first))));
             }
             shards.push(column);
         }
-        let size = size.ok_or_else(|| Error::invalid("no image shards to open"))?;
-        Ok(ImageShards { size, shards })
+        let layout = layout.ok_or_else(|| Error::invalid("no image shards to open"))?;
+        Ok(ImageShards { layout, shards })
     }
 
+    /// The size that every image has, or is prepared to.
     pub fn size(&self) -> ImageSize {
-        self.size
+        match self.layout {
+            Layout::Pixels(size) => size,
+            Layout::Encoded(prepare) => prepare.size(),
+        }
+    }
+
+    /// How encoded images become pixels; `None` where they are pixels.
+    pub fn prepare(&self) -> Option<&Prepare> {
+        match &self.layout {
+            Layout::Pixels(_) => None,
+            Layout::Encoded(prepare) => Some(prepare),
+        }
     }
 
     /// Number of shards.
@@ -70,13 +83,32 @@ impl ImageShards {
 
     /// Images in all shards.
     pub fn total(&self) -> usize {
-        self.shards.iter().map(FixedSizeBinaryArray::len).sum()
+        self.shards.iter().map(|s| s.len()).sum()
     }
 
-    /// One image, height x width x channels bytes, straight from the mapped file.
+    /// One image's pixels, height x width x channels bytes, straight from the mapped file.
     pub fn get(&self, shard: u32, slot: u32) -> Result<&[u8]> {
+        let column = self.column(shard, slot)?;
+        let pixels = column.as_fixed_size_binary_opt();
+        Ok(pixels.ok_or_else(|| Error::invalid("the shards hold encoded images, not pixels"))?.value(slot as usize))
+    }
+
+    /// One image's encoded bytes, straight from the mapped file; `None` where the shards hold pixels.
+    pub fn encoded(&self, shard: u32, slot: u32) -> Result<Option<&[u8]>> {
+        Ok(self.column(shard, slot)?.as_binary_opt::<i64>().map(|c| c.value(slot as usize)))
+    }
+
+    /// One image, decoded and prepared where it is not pixels yet.
+    pub fn image(&self, shard: u32, slot: u32) -> Result<Pixels> {
+        match (self.prepare(), self.encoded(shard, slot)?) {
+            (Some(prepare), Some(bytes)) => prepare.pixels(bytes),
+            _ => Ok(Pixels { size: self.size(), data: self.get(shard, slot)?.to_vec() }),
+        }
+    }
+
+    fn column(&self, shard: u32, slot: u32) -> Result<&ArrayRef> {
         match self.shards.get(shard as usize) {
-            Some(s) if (slot as usize) < s.len() => Ok(s.value(slot as usize)),
+            Some(s) if (slot as usize) < s.len() => Ok(s),
             Some(s) => {
                 Err(Error::invalid(format!("shard {shard} holds {} images, slot {slot} was asked for", s.len())))
             }
@@ -98,7 +130,7 @@ fn map(path: &PathBuf) -> Result<Buffer> {
     Ok(Buffer::from(bytes::Bytes::from_owner(mapped)))
 }
 
-fn open_shard(path: &PathBuf) -> Result<(ImageSize, FixedSizeBinaryArray)> {
+fn open_shard(path: &PathBuf) -> Result<(Layout, ArrayRef)> {
     let wrong = |what: &str| Error::data(path, None, format!("not an image shard: {what}"));
     let buffer = map(path)?;
     let end = buffer.len().checked_sub(10).ok_or_else(|| wrong("it is too short"))?;
@@ -107,9 +139,11 @@ fn open_shard(path: &PathBuf) -> Result<(ImageSize, FixedSizeBinaryArray)> {
     let start = end.checked_sub(footer_bytes).ok_or_else(|| wrong("its footer is longer than the file"))?;
     let footer = root_as_footer(&buffer[start..end]).map_err(|e| wrong(&e.to_string()))?;
     let schema = Arc::new(try_fb_to_schema(footer.schema().ok_or_else(|| wrong("it has no schema"))?)?);
-    let size: ImageSize = match schema.metadata().get(SIZE) {
-        Some(json) => serde_json::from_str(json).map_err(|e| wrong(&e.to_string()))?,
-        None => return Err(wrong("it does not say the size of its images")),
+    let said = |e: serde_json::Error| wrong(&e.to_string());
+    let (layout, name) = match (schema.metadata().get(SIZE), schema.metadata().get(PREPARE)) {
+        (Some(json), _) => (Layout::Pixels(serde_json::from_str(json).map_err(said)?), PIXELS),
+        (None, Some(json)) => (Layout::Encoded(serde_json::from_str(json).map_err(said)?), ENCODED),
+        (None, None) => return Err(wrong("it does not say the size of its images")),
     };
     let blocks = footer.recordBatches().ok_or_else(|| wrong("it has no record batches"))?;
     if blocks.len() != 1 {
@@ -126,20 +160,17 @@ fn open_shard(path: &PathBuf) -> Result<(ImageSize, FixedSizeBinaryArray)> {
     let batch = decoder
         .read_record_batch(block, &buffer.slice_with_length(offset, length))?
         .ok_or_else(|| wrong("its record batch is empty"))?;
-    let column = batch
-        .column_by_name(COLUMN)
-        .and_then(|c| c.as_fixed_size_binary_opt())
-        .ok_or_else(|| wrong("it has no column pixels of fixed-size binary"))?;
-    if column.value_length() as usize != size.bytes() || column.null_count() > 0 {
-        return Err(wrong(&format!("its column pixels does not hold images of {size}")));
+    let column = batch.column_by_name(name).ok_or_else(|| wrong(&format!("it has no column {name}")))?;
+    if *column.data_type() != data_type(&layout) || column.null_count() > 0 {
+        return Err(wrong(&format!("its column {name} does not hold images of {layout:?}")));
     }
-    Ok((size, column.clone()))
+    Ok((layout, column.clone()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Pixels, write_shard},
+        super::{Loaded, write_shard},
         *,
     };
 
@@ -148,10 +179,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shard-00000.arrow");
         let size = ImageSize { height: 2, width: 3, channels: 1 };
-        let load = |row: usize| Ok(Pixels { size, data: vec![row as u8; 6] });
-        write_shard(&path, size, 0..4, load, &mut |_, e| Err(e)).unwrap();
+        let load = |row: usize| Ok(Loaded { data: vec![row as u8; 6], phash: None });
+        write_shard(&path, &Layout::Pixels(size), 0..4, load).unwrap();
         let buffer = map(&path).unwrap();
         let (_, column) = open_shard(&path).unwrap();
+        let column = column.as_fixed_size_binary();
         assert!(column.value_data().len() == 24 && buffer.len() > 24);
         // Arrow's buffer begins page-aligned minus the header, never at a heap address of its own:
         // its owner is the mapping, so its capacity is the file's.
@@ -164,8 +196,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.arrow");
         let size = ImageSize { height: 2, width: 3, channels: 1 };
-        let load = |_: usize| Ok(Pixels { size, data: vec![1; 6] });
-        write_shard(&path, size, 0..4, load, &mut |_, e| Err(e)).unwrap();
+        let load = |_: usize| Ok(Loaded { data: vec![1; 6], phash: None });
+        write_shard(&path, &Layout::Pixels(size), 0..4, load).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for cut in [0, 5, 100, whole.len() - 3] {
             std::fs::write(&path, &whole[..cut]).unwrap();

@@ -9,23 +9,33 @@
 //! | `dicom` | DICOM bytes to [`Pixels`]: rescale, window, inversion |
 //! | `encode` | [`Pixels`] to PNG and JPEG, for the generated sets |
 //! | `resize` | centre-crop and antialiased bilinear resize |
+//! | `reduced` | baseline JPEG at a part of its size, from the DCT |
 //! | `prepare` | decode + fit in one declared step |
+//! | `phash` | 256 bits by which near-duplicates are found |
+//! | `plan` | which rows share a shard |
+//! | `encoded` | encoded images, decoded as they are looked at |
 //! | `shards` | writing shards, in parallel and in order |
 //! | `mapped` | reading them without copying; the one `unsafe` of the room |
 
 pub mod decode;
 mod dicom;
 pub mod encode;
+pub mod encoded;
 pub mod mapped;
+pub mod phash;
+pub mod plan;
 pub mod prepare;
+mod reduced;
 pub mod resize;
 pub mod shards;
 
 pub use decode::{DecodeError, DecodeRule, GreyRule, SixteenBit, decode};
+pub use encoded::EncodedImages;
 pub use mapped::ImageShards;
+pub use plan::{ShardPlan, shard_name};
 pub use prepare::{Fit, Prepare};
 pub use resize::{center_crop, resize, shorter_side};
-pub use shards::{Place, ShardPlan, ShardSet, write_shard, write_shards};
+pub use shards::{Layout, Loaded, write_shard};
 
 use serde::{Deserialize, Serialize};
 

@@ -14,6 +14,21 @@ pub fn resize(image: &Pixels, height: u32, width: u32) -> Result<Pixels> {
     if (image.size.height, image.size.width) == (height, width) {
         return Ok(image.clone());
     }
+    let whole = Frame { top: 0.0, left: 0.0, height: image.size.height.into(), width: image.size.width.into() };
+    resize_frame(image, whole, height, width)
+}
+
+/// A part of an image, in pixels and their fractions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    pub top: f64,
+    pub left: f64,
+    pub height: f64,
+    pub width: f64,
+}
+
+/// Resizes a part of the image as [`resize`] does the whole.
+pub fn resize_frame(image: &Pixels, frame: Frame, height: u32, width: u32) -> Result<Pixels> {
     let failed =
         |e: String| Error::invalid(format!("an image of {} cannot be resized to {height} x {width}: {e}", image.size));
     if height == 0 || width == 0 || image.size.bytes() == 0 {
@@ -23,7 +38,12 @@ pub fn resize(image: &Pixels, height: u32, width: u32) -> Result<Pixels> {
     let source = images::ImageRef::new(image.size.width, image.size.height, &image.data, kind)
         .map_err(|e| failed(e.to_string()))?;
     let mut target = images::Image::new(width, height, kind);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false).crop(
+        frame.left,
+        frame.top,
+        frame.width,
+        frame.height,
+    );
     Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
     let size = ImageSize { height, width, channels: image.size.channels };
     Ok(Pixels { size, data: target.into_vec() })
@@ -46,9 +66,14 @@ pub fn center_crop(image: &Pixels) -> Pixels {
 /// Resizes so that the shorter side has `px` pixels and the longer `px * long / short`, rounded down, as
 /// torchvision's `Resize(px)`.
 pub fn shorter_side(image: &Pixels, px: u32) -> Result<Pixels> {
-    let ImageSize { height, width, .. } = image.size;
+    let (height, width) = shorter_side_size(image.size.height, image.size.width, px);
+    resize(image, height, width)
+}
+
+/// (height, width) after [`shorter_side`].
+pub fn shorter_side_size(height: u32, width: u32, px: u32) -> (u32, u32) {
     let long = |long: u32, short: u32| (u64::from(px) * u64::from(long) / u64::from(short.max(1))) as u32;
-    if height <= width { resize(image, px, long(width, height)) } else { resize(image, long(height, width), px) }
+    if height <= width { (px, long(width, height)) } else { (long(height, width), px) }
 }
 
 #[cfg(test)]

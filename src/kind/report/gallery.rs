@@ -9,7 +9,7 @@ use super::super::{Cell, Input, frames, rows};
 use crate::{
     data::{
         dataset::Dataset,
-        image::{ImageShards, Pixels, encode},
+        image::{ImageShards, encode},
     },
     error::Result,
     eval::metric::probability::{sigmoid, softmax},
@@ -63,7 +63,7 @@ fn gallery(
     for k in 0..count {
         let row = k * n / count;
         let (shard, slot) = places[&predictions.image[row]];
-        let pixels = Pixels { size: shards.size(), data: shards.get(shard, slot)?.to_vec() };
+        let pixels = shards.image(shard, slot)?;
         samples.push(sample(predictions, row, width, encode::png(&pixels)?));
     }
     let axes: Vec<String> = input.axes.iter().map(|(n, v)| format!("{n} {}", frame::label(v))).collect();

@@ -1,0 +1,153 @@
+//! The merge's table: what was read, dropped and kept of each source, counted piece by piece.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, StringArray, UInt64Array},
+    datatypes::{DataType, Field, Schema},
+    record_batch::RecordBatch,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    data::{
+        dataset::Dataset,
+        labels::{self, LabelCount},
+        leakage,
+    },
+    error::Result,
+};
+
+/// One line of the merge's table: what was counted, of what, in which source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRow {
+    /// Name of the source, or `total`.
+    pub source: String,
+    /// `rows_read`, `rows_kept`, `dropped`, `positives`, `negatives`, `unknowns`, `patients`, `view`, `split`.
+    pub measure: String,
+    /// The rule that dropped, the label, the view or the split.
+    pub item: Option<String>,
+    pub count: u64,
+}
+
+/// What came from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MergeReport {
+    pub rows: Vec<ReportRow>,
+}
+
+impl MergeReport {
+    pub(super) fn add(&mut self, source: &str, measure: &str, item: Option<&str>, count: u64) {
+        self.rows.push(ReportRow { source: source.into(), measure: measure.into(), item: item.map(Into::into), count });
+    }
+
+    /// One count; `None` where it was not taken.
+    pub fn get(&self, source: &str, measure: &str, item: Option<&str>) -> Option<u64> {
+        let fits = |r: &&ReportRow| r.source == source && r.measure == measure && r.item.as_deref() == item;
+        self.rows.iter().find(fits).map(|r| r.count)
+    }
+
+    /// The table: `source`, `measure`, `item`, `count`.
+    pub fn batch(&self) -> Result<RecordBatch> {
+        let text = |get: &dyn Fn(&ReportRow) -> Option<String>| -> ArrayRef {
+            Arc::new(self.rows.iter().map(get).collect::<StringArray>())
+        };
+        let fields = vec![
+            Field::new("source", DataType::Utf8, false),
+            Field::new("measure", DataType::Utf8, false),
+            Field::new("item", DataType::Utf8, true),
+            Field::new("count", DataType::UInt64, false),
+        ];
+        let columns = vec![
+            text(&|r| Some(r.source.clone())),
+            text(&|r| Some(r.measure.clone())),
+            text(&|r| r.item.clone()),
+            Arc::new(self.rows.iter().map(|r| r.count).collect::<UInt64Array>()),
+        ];
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+}
+
+/// Counts of rows that were kept.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub rows: u64,
+    labels: Vec<LabelCount>,
+    /// By 64 bits of their digests, so that a million patients take a few megabytes.
+    patients: Option<HashSet<u64>>,
+    values: [Option<BTreeMap<Option<String>, u64>>; 2],
+}
+
+/// Columns whose values are counted.
+const COUNTED: [&str; 2] = ["view", "split"];
+
+impl Tally {
+    pub fn add(&mut self, d: &Dataset) {
+        self.rows += d.rows() as u64;
+        merge_counts(&mut self.labels, labels::counts(d));
+        if let Some(column) = d.text("patient") {
+            let patients = self.patients.get_or_insert_default();
+            patients.extend(column.iter().flatten().map(|p| leakage::short(p.as_bytes())));
+        }
+        for (name, of) in COUNTED.iter().zip(&mut self.values) {
+            let Some(column) = d.text(name) else { continue };
+            let of = of.get_or_insert_default();
+            for value in column {
+                match of.iter_mut().find(|(known, _)| known.as_deref() == value) {
+                    Some((_, n)) => *n += 1,
+                    None => _ = of.insert(value.map(Into::into), 1),
+                }
+            }
+        }
+    }
+
+    /// Adds what another one counted.
+    pub fn join(&mut self, other: Tally) {
+        self.rows += other.rows;
+        merge_counts(&mut self.labels, other.labels);
+        if let Some(theirs) = other.patients {
+            match &mut self.patients {
+                Some(ours) => ours.extend(theirs),
+                none => *none = Some(theirs),
+            }
+        }
+        for (ours, theirs) in self.values.iter_mut().zip(other.values) {
+            for (value, n) in theirs.into_iter().flatten() {
+                *ours.get_or_insert_default().entry(value).or_default() += n;
+            }
+        }
+    }
+
+    pub fn tell(&self, source: &str, report: &mut MergeReport) {
+        report.add(source, "rows_kept", None, self.rows);
+        for count in &self.labels {
+            report.add(source, "positives", Some(&count.name), count.positives);
+            report.add(source, "negatives", Some(&count.name), count.negatives);
+            report.add(source, "unknowns", Some(&count.name), count.unknowns);
+        }
+        if let Some(patients) = &self.patients {
+            report.add(source, "patients", None, patients.len() as u64);
+        }
+        for (name, of) in COUNTED.iter().zip(&self.values) {
+            for (value, count) in of.iter().flatten() {
+                report.add(source, name, Some(value.as_deref().unwrap_or("unknown")), *count);
+            }
+        }
+    }
+}
+
+fn merge_counts(ours: &mut Vec<LabelCount>, theirs: Vec<LabelCount>) {
+    for count in theirs {
+        match ours.iter_mut().find(|c| c.name == count.name) {
+            Some(c) => {
+                c.positives += count.positives;
+                c.negatives += count.negatives;
+                c.unknowns += count.unknowns;
+            }
+            None => ours.push(count),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+use super::*;
+use std::sync::Arc;
+
+use arrow::array::{BinaryArray, BooleanArray, StringArray};
+
+use crate::data::{dataset::Columns, labels::tests::multi};
+
+fn source(labels: &[(&str, &[Option<i8>])], views: &[&str], patients: &[&str]) -> Dataset {
+    let text = |v: &[&str]| Arc::new(StringArray::from(v.to_vec()));
+    multi(labels).with_column("view", text(views)).unwrap().with_column("patient", text(patients)).unwrap()
+}
+
+fn two() -> Vec<(String, Dataset)> {
+    let a = source(
+        &[("Edema", &[Some(1), Some(0), None]), ("Pleural Effusion", &[Some(1), None, Some(0)])],
+        &["PA", "AP", "L"],
+        &["a:1", "a:1", "a:2"],
+    );
+    let b = source(&[("Mass", &[Some(1)]), ("Effusion", &[Some(0)])], &["PA"], &["b:1"]);
+    vec![("a".into(), a), ("b".into(), b)]
+}
+
+fn spec(json: serde_json::Value) -> MergeSpec {
+    serde_json::from_value(json).unwrap()
+}
+
+#[test]
+fn intersection_after_renaming_with_every_drop_counted() {
+    let json = serde_json::json!({"map": {"a": {"Pleural Effusion": "Effusion"}}, "views": ["PA", "AP"],
+        "unique_patients": true});
+    let (d, report) = merge(&two(), &spec(json)).unwrap();
+    assert_eq!(d.task().names(), ["Effusion"]);
+    assert_eq!(d.label("Effusion").unwrap().iter().collect::<Vec<_>>(), [Some(1), Some(0)]);
+    let get = |s, m, i| report.get(s, m, i);
+    assert_eq!((get("a", "rows_read", None), get("a", "rows_kept", None)), (Some(3), Some(1)));
+    assert_eq!(get("a", "dropped", Some("views")), Some(1));
+    assert_eq!(get("a", "dropped", Some("unique_patients")), Some(1));
+    assert_eq!(get("total", "positives", Some("Effusion")), Some(1));
+    assert_eq!(get("total", "patients", None), Some(2));
+    assert_eq!(get("b", "view", Some("PA")), Some(1));
+    assert_eq!(report.batch().unwrap().num_rows(), report.rows.len());
+}
+
+#[test]
+fn a_union_leaves_unknown_what_a_source_cannot_know_unless_the_row_is_healthy() {
+    let mut parts = two();
+    let healthy: BooleanArray = [Some(false), Some(true), None].into_iter().collect();
+    parts[0].1 = parts[0].1.with_column("healthy", Arc::new(healthy)).unwrap();
+    let (d, _) = merge(&parts, &spec(serde_json::json!({"labels": "union"}))).unwrap();
+    assert_eq!(d.task().names(), ["Edema", "Effusion", "Mass", "Pleural Effusion"]);
+    assert_eq!(d.label("Mass").unwrap().iter().collect::<Vec<_>>(), [None, None, None, Some(1)]);
+    let (d, _) = merge(&parts, &spec(serde_json::json!({"labels": "union", "healthy": true}))).unwrap();
+    assert_eq!(d.label("Mass").unwrap().iter().collect::<Vec<_>>(), [None, Some(0), None, Some(1)]);
+    assert_eq!(d.label("Edema").unwrap().iter().collect::<Vec<_>>(), [Some(1), Some(0), None, None]);
+}
+
+#[test]
+fn copies_are_dropped_across_sources() {
+    let mut parts = two();
+    let digests = |v: &[&[u8]]| Arc::new(BinaryArray::from(v.to_vec()));
+    parts[0].1 = parts[0].1.with_column("digest", digests(&[b"1", b"2", b"1"])).unwrap();
+    parts[1].1 = parts[1].1.with_column("digest", digests(&[b"2"])).unwrap();
+    let json = serde_json::json!({"labels": "union", "duplicates": "drop"});
+    let (d, report) = merge(&parts, &spec(json)).unwrap();
+    assert_eq!(d.rows(), 2);
+    assert_eq!(report.get("b", "dropped", Some("duplicates")), Some(1));
+    let e = merge(&parts, &spec(serde_json::json!({"labels": "union", "duplicates": "error"}))).unwrap_err();
+    assert_eq!(e.to_string(), "a: 1 images are copies of others; the first is 2.png");
+}
+
+#[test]
+fn what_cannot_be_merged_says_why() {
+    let e = merge(&two(), &MergeSpec::default()).unwrap_err();
+    assert_eq!(e.to_string(), "the sources share no label");
+    assert!(e.hint().unwrap().contains("b has Mass, Effusion"));
+    let e = merge(&two(), &spec(serde_json::json!({"labels": ["Gout"]}))).unwrap_err();
+    assert_eq!(e.to_string(), "no source has the label Gout");
+    let e = merge(&two(), &spec(serde_json::json!({"map": {"c": {}}}))).unwrap_err();
+    assert_eq!(e.to_string(), "map names c, which is not a source");
+    let mut parts = two();
+    parts[1].1 = Columns {
+        image: vec!["x.png".into()],
+        dataset: "one".into(),
+        class: Some((vec!["x".into()], vec![Some(0)])),
+        ..Default::default()
+    }
+    .build()
+    .unwrap();
+    let e = merge(&parts, &MergeSpec::default()).unwrap_err();
+    assert_eq!(e.to_string(), "b have one class an image, a have many labels: they cannot be merged");
+    let gone = spec(serde_json::json!({"labels": "union", "views": ["COSTAL"]}));
+    assert_eq!(merge(&two(), &gone).unwrap_err().to_string(), "no row is left after the merge's filters");
+}
+
+#[test]
+fn ages_and_splits_are_per_source() {
+    let mut parts = two();
+    let ages = arrow::array::Float32Array::from(vec![Some(5.0), Some(50.0), None]);
+    parts[0].1 = parts[0].1.with_column("age", Arc::new(ages)).unwrap();
+    let json = serde_json::json!({"labels": "union", "age": {"min": 18, "unknown": true},
+        "split": {"patient": {"train": 0.5}}});
+    let (d, report) = merge(&parts, &spec(json)).unwrap();
+    assert_eq!(d.rows(), 3);
+    assert_eq!(report.get("a", "dropped", Some("age")), Some(1));
+    assert_eq!(report.get("a", "split", Some("train")), Some(1));
+}
+
+#[test]
+fn blacklists_and_patients_are_counted() {
+    let json = serde_json::json!({"labels": "union", "blacklist": ["0.png"], "patients": {"except": ["a:2"]}});
+    let (d, report) = merge(&two(), &spec(json)).unwrap();
+    assert_eq!(d.images().unwrap().iter().flatten().collect::<Vec<_>>(), ["1.png"]);
+    let dropped = |source, rule| report.get(source, "dropped", Some(rule)).unwrap();
+    assert_eq!([dropped("a", "blacklist"), dropped("b", "blacklist"), dropped("a", "patients")], [1, 1, 1]);
+    let json = serde_json::json!({"labels": "union", "patients": {"only": ["b:1"]}});
+    assert_eq!(merge(&two(), &spec(json)).unwrap().0.rows(), 1);
+}
+
+/// A long set with repeated patients and copies, as one table and as many tables of one row.
+struct Dust(Dataset);
+
+impl Table for Dust {
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+    fn head(&self) -> Result<Dataset> {
+        self.0.slice(0, 0)
+    }
+    fn pieces(&self) -> Result<super::super::stream::Pieces<'_>> {
+        Ok(Box::new((0..self.0.rows()).map(|i| self.0.slice(i, 1))))
+    }
+}
+
+#[test]
+fn pieces_of_any_size_give_one_result() {
+    let n = 200;
+    let labels: Vec<Option<i8>> = (0..n).map(|i| [Some(1), Some(0), None][i % 3]).collect();
+    let text = |f: &dyn Fn(usize) -> String| Arc::new((0..n).map(|i| Some(f(i))).collect::<StringArray>());
+    let digests: BinaryArray = (0..n).map(|i| Some(vec![(i * i % 150) as u8; 32])).collect();
+    let d = multi(&[("Mass", &labels)]).with_column("patient", text(&|i| format!("p:{}", i * 7 % 90))).unwrap();
+    let d = d.with_column("view", text(&|i| ["PA", "AP", "L"][i % 3 * (i % 2)].into())).unwrap();
+    let d = d.with_column("digest", Arc::new(digests)).unwrap();
+    for split in [
+        serde_json::json!("as_read"),
+        serde_json::json!({"patient": {"train": 0.5, "valid": 0.2}}),
+        serde_json::json!({"ratio": {"train": 0.5}}),
+        serde_json::json!({"lists": {"test": ["p:7", "3.png"]}}),
+    ] {
+        for unique in [false, true] {
+            let json = serde_json::json!({"views": ["PA", "AP"], "duplicates": "drop", "unique_patients": unique,
+                "split": split});
+            let spec = spec(json);
+            let (whole, report) = merge(&[("a".into(), d.clone())], &spec).unwrap();
+            let mut pieces = Vec::new();
+            let dust = Dust(d.clone());
+            let told = merge_into(&[("a".into(), &dust as &dyn Table)], &spec, &[], &mut |p| {
+                pieces.push(p.clone());
+                Ok(())
+            });
+            assert_eq!(told.unwrap(), report, "{split}");
+            assert_eq!(Dataset::concat(&pieces).unwrap().batch(), whole.batch(), "{split}");
+            assert!(report.get("a", "dropped", Some("duplicates")).unwrap() > 0);
+            if split.get("patient").is_some() {
+                assert!(super::super::leakage::across_splits(&whole).unwrap().is_empty());
+            }
+        }
+    }
+}

@@ -14,10 +14,7 @@ SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-crash test-stores check format lint docs real-tables \
-        bench bench-setup bench-compute
-.PHONY: help build quickstart real data test check format lint docs real-tables \
-        bench bench-setup bench-compute bench-memory check-timm
-        bench bench-setup bench-compute bench-data
+        bench bench-setup bench-compute bench-memory bench-data check-timm
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -85,6 +82,7 @@ bench-memory: ## peak memory of fine-tuning at 480 px
 check-timm: build ## weights both ways between this program and timm, logits equal
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/check_timm.py $(SCALESHOT)
+
 bench-data: ## tables, decoding, batches and memory beside pandas, torchvision, Pillow, OpenCV and PyTorch
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/compare_data.py

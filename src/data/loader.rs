@@ -297,7 +297,7 @@ impl Examples {
             render(&bytes, dims, &how.augment.geometry(view, dims, &mut stream), image);
             if let Some(operations) = how.rand_augment {
                 let mut stream = Stream::new(how.seed, "rand_augment", draw.epoch, draw.number);
-                operate(operations, view.size(dims), image, &mut stream);
+                operate(operations, how.view.size(stored), image, &mut stream);
             }
             Ok(())
         };

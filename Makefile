@@ -13,7 +13,7 @@ CARGO ?= cargo
 SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
-.PHONY: help build quickstart real data test test-stores check format lint docs real-tables \
+.PHONY: help build quickstart real data test test-crash test-stores check format lint docs real-tables \
         bench bench-setup bench-compute
 .PHONY: help build quickstart real data test check format lint docs real-tables \
         bench bench-setup bench-compute bench-memory check-timm
@@ -43,6 +43,9 @@ data: build ## write the small generated datasets under data/ again
 
 test: ## every test, with the real data and tables where they are present
 	$(CARGO) test --release --locked
+
+test-crash: ## kill the program 300 times, at every write point and at random, and look that nothing is lost
+	SCALESHOT_CRASH_KILLS=300 $(CARGO) test --release --locked --test crash -- --nocapture
 
 test-stores: ## stores on S3, Azure and Google servers, which it installs and serves on loopback
 	tests/stores/serve.py sh -c '$(CARGO) test --release --locked --lib store:: && $(CARGO) test --release --locked --test stores'

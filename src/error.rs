@@ -25,6 +25,9 @@ pub enum Error {
     #[error("loss is {loss} at step {step} (learning rate {lr:?}); largest gradient norms: {norms}{}",
         checkpoint.map(|s| format!("; the checkpoint of step {s} is kept")).unwrap_or_default())]
     NotFinite { loss: f64, step: u64, lr: f64, norms: String, checkpoint: Option<u64> },
+    /// An outside program did not end well. `code` is its exit code; none where it was killed or never began.
+    #[error("{message}")]
+    Command { message: String, code: Option<i32>, hint: Option<String> },
     #[error("interrupted")]
     Interrupted,
     #[error("tensor: {0}")]
@@ -58,9 +61,33 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    /// The same work may go well a moment later, though nothing was changed: a connection that broke, a device
+    /// that was busy. Whatever is not known to pass does not count. What an outside program says is for its
+    /// declaration to judge.
+    pub fn can_pass(&self) -> bool {
+        match self {
+            Error::Io { source, .. } => passes(source),
+            Error::Store { source: Some(source), .. } => {
+                let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+                while let Some(error) = cause {
+                    if error.downcast_ref::<std::io::Error>().is_some_and(passes) {
+                        return true;
+                    }
+                    cause = error.source();
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
     /// Adds the way out, printed as a `hint:` line.
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
-        if let Error::Data { hint, .. } | Error::Invalid { hint, .. } | Error::Store { hint, .. } = &mut self {
+        if let Error::Data { hint, .. }
+        | Error::Invalid { hint, .. }
+        | Error::Command { hint, .. }
+        | Error::Store { hint, .. } = &mut self
+        {
             *hint = Some(text.into());
         }
         self
@@ -68,11 +95,34 @@ impl Error {
 
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Data { hint, .. } | Error::Invalid { hint, .. } | Error::Store { hint, .. } => hint.as_deref(),
+            Error::Data { hint, .. }
+            | Error::Invalid { hint, .. }
+            | Error::Command { hint, .. }
+            | Error::Store { hint, .. } => hint.as_deref(),
             Error::NotFinite { .. } => Some("lower the learning rate or add warm-up"),
             _ => None,
         }
     }
+}
+
+/// What the operating system refused may be granted in a moment.
+fn passes(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::*;
+    matches!(
+        e.kind(),
+        ConnectionRefused
+            | ConnectionReset
+            | ConnectionAborted
+            | NotConnected
+            | NetworkDown
+            | NetworkUnreachable
+            | HostUnreachable
+            | TimedOut
+            | Interrupted
+            | WouldBlock
+            | ResourceBusy
+            | StaleNetworkFileHandle
+    )
 }
 
 /// The known name nearest to `name`, if one is near enough to be what was meant.
@@ -94,6 +144,17 @@ mod tests {
         let e = Error::data("a.csv", 7, "five fields, expected four").with_hint("see skip_rows");
         assert_eq!(e.to_string(), "a.csv:7: five fields, expected four");
         assert_eq!(e.hint(), Some("see skip_rows"));
+    }
+
+    #[test]
+    fn only_what_is_known_to_pass_passes() {
+        use std::io::{Error as Io, ErrorKind};
+        let io = |kind| Error::io("x")(Io::from(kind));
+        assert!(io(ErrorKind::TimedOut).can_pass() && io(ErrorKind::ConnectionReset).can_pass());
+        assert!(!io(ErrorKind::NotFound).can_pass() && !io(ErrorKind::StorageFull).can_pass());
+        let store = |kind| Error::Store { message: String::new(), hint: None, source: Some(Box::new(Io::from(kind))) };
+        assert!(store(ErrorKind::TimedOut).can_pass() && !store(ErrorKind::PermissionDenied).can_pass());
+        assert!(!Error::invalid("no rows").can_pass() && !Error::Interrupted.can_pass());
     }
 
     #[test]

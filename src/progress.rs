@@ -2,9 +2,12 @@
 //!
 //! Layer 0, so that training and data rooms can report without knowing about terminals or graphs.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use crate::error::{Error, Result};
@@ -29,15 +32,28 @@ impl Progress for Silent {
 
 /// A request to stop, seen by every clone. Work checks it at points where it can be resumed.
 #[derive(Clone, Default, Debug)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    asked: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+}
 
 impl Cancel {
     pub fn request(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.asked.store(true, Ordering::SeqCst);
+    }
+
+    /// The same request, which also comes by itself at a time.
+    pub fn by(&self, deadline: Option<Instant>) -> Self {
+        Cancel { asked: self.asked.clone(), deadline }
     }
 
     pub fn requested(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.asked.load(Ordering::SeqCst) || self.expired()
+    }
+
+    /// The time of [`Cancel::by`] has come.
+    pub fn expired(&self) -> bool {
+        self.deadline.is_some_and(|at| Instant::now() >= at)
     }
 
     /// `Err(Interrupted)` once a stop was asked for.

@@ -4,9 +4,13 @@
 //! Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 a node failed or the store is damaged,
 //! 2 the command or the pipeline is invalid, 130 interrupted. No command is computed here.
 
+mod accept;
 mod diff;
 mod doctor;
+mod exchange;
 mod fetch;
+mod freeze;
+mod gc;
 mod generate;
 mod graph;
 mod inspect;
@@ -43,6 +47,7 @@ enum Command {
     /// Show what `run` would do, and why
     Plan(plan::Arguments),
     /// Explain one cell: its key, what it is made of, what changed
+    #[command(long_about = why::ABOUT)]
     Why(why::Arguments),
     /// Draw the nodes or cells of a pipeline
     Graph(graph::Arguments),
@@ -53,7 +58,26 @@ enum Command {
     /// Compare two runs, or two cells: parameters, inputs, metrics
     Diff(diff::Arguments),
     /// Read every file of a store and compare it with its digest
+    #[command(long_about = verify::ABOUT)]
     Verify(verify::Arguments),
+    /// Take out of a store what nobody needs any more
+    #[command(long_about = gc::ABOUT)]
+    Gc(gc::Arguments),
+    /// Take a result as current that was not computed from the cell's inputs
+    #[command(long_about = accept::ABOUT)]
+    Accept(accept::Arguments),
+    /// Let cells stay as they are, although their inputs, parameters or version change
+    #[command(long_about = freeze::ABOUT)]
+    Freeze(freeze::Arguments),
+    /// Let frozen cells follow their inputs again
+    #[command(long_about = freeze::THAW_ABOUT)]
+    Thaw(freeze::ThawArguments),
+    /// Copy finished cells of this store into another one
+    #[command(long_about = exchange::EXPORT_ABOUT)]
+    Export(exchange::ExportArguments),
+    /// Copy finished cells of another store into this one
+    #[command(long_about = exchange::IMPORT_ABOUT)]
+    Import(exchange::ImportArguments),
     /// Print the JSON Schema of pipelines, for editors
     Schema(schema::Arguments),
     /// Tell what this machine and this store can do
@@ -134,6 +158,12 @@ pub fn main() -> ExitCode {
         Command::Show(a) => show::run(a),
         Command::Diff(a) => diff::run(a),
         Command::Verify(a) => verify::run(a),
+        Command::Gc(a) => gc::run(a),
+        Command::Accept(a) => accept::run(a),
+        Command::Freeze(a) => freeze::run(a),
+        Command::Thaw(a) => freeze::thaw(a),
+        Command::Export(a) => exchange::export(a),
+        Command::Import(a) => exchange::import(a),
         Command::Schema(a) => schema::run(a),
         Command::Doctor(a) => doctor::run(a),
         Command::Generate(a) => generate::run(a),

@@ -16,7 +16,8 @@ use crate::plan::{Force, Plan, PlanOptions, State, plan};
 pub struct Arguments {
     #[command(flatten)]
     pub pipeline: PipelineArguments,
-    /// Limit to these nodes or cells and what they need: transfer, transfer[shots=5]
+    /// Limit to these nodes or cells and what they need: transfer, transfer[shots=5], pretrain+ for all that
+    /// follows it, +report for all that it needs
     #[arg(value_name = "CELL")]
     pub cells: Vec<String>,
     #[command(flatten)]
@@ -70,6 +71,7 @@ pub fn text(plan: &Plan, all: bool, colour: Colour) -> String {
     for cell in plan.cells.iter().filter(|c| all || c.state != State::Fresh) {
         let state = match cell.state {
             State::Fresh => "fresh",
+            State::Frozen => "frozen",
             State::Run => "run",
             State::Blocked => "blocked",
         };
@@ -82,14 +84,19 @@ pub fn text(plan: &Plan, all: bool, colour: Colour) -> String {
         let painted = match line.split_once(' ') {
             Some(("run", rest)) => format!("{} {rest}", colour.yellow("run")),
             Some(("blocked", rest)) => format!("{} {rest}", colour.red("blocked")),
+            Some(("frozen", rest)) => format!("{} {rest}", colour.bold("frozen")),
             Some(("fresh", rest)) => format!("{} {rest}", colour.green("fresh")),
             _ => line.to_string(),
         };
         out.push_str(&painted);
         out.push('\n');
     }
-    let counts = [(State::Run, "to run"), (State::Blocked, "blocked"), (State::Fresh, "fresh")]
-        .map(|(state, words)| format!("{} {words}", plan.count(state)));
+    let mut counts = [(State::Run, "to run"), (State::Blocked, "blocked"), (State::Fresh, "fresh")]
+        .map(|(state, words)| format!("{} {words}", plan.count(state)))
+        .to_vec();
+    if plan.count(State::Frozen) > 0 {
+        counts.push(format!("{} frozen", plan.count(State::Frozen)));
+    }
     out.push_str(&format!("{} cells: {}\n", plan.cells.len(), counts.join(", ")));
     out
 }

@@ -9,13 +9,15 @@ use std::{
 use clap::Args;
 
 use super::{
-    Outcome,
+    Failure, Outcome,
     output::{Colour, complain, print},
     plan::{forced, json_text, text},
     session::{PipelineArguments, Session, StoreArguments},
 };
 use crate::{
+    error::nearest,
     nn::kernel,
+    pipeline::{Pipeline, memory_bytes, parse_value},
     plan::{PlanOptions, plan},
     progress::Cancel,
     report::runpage::RunInfo,
@@ -26,7 +28,8 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     pub pipeline: PipelineArguments,
-    /// Limit to these nodes or cells and what they need: transfer, transfer[shots=5]
+    /// Limit to these nodes or cells and what they need: transfer, transfer[shots=5], pretrain+ for all that
+    /// follows it, +report for all that it needs (which --force then computes again)
     #[arg(value_name = "CELL")]
     pub cells: Vec<String>,
     #[command(flatten)]
@@ -37,6 +40,15 @@ pub struct Arguments {
     /// Threads for all cells together [default: all of this machine]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
+    /// Memory for all cells together: 8GiB [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
+    /// Numbers of the GPUs that cells may take: 0,1 [default: all of this machine]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub gpus: Option<Vec<u32>>,
+    /// Over a node's resources: pretrain.threads=4, transfer.gpus=1, fit.timeout_s=600, fit.retries=0
+    #[arg(long = "resource", value_name = "NODE.FIELD=VALUE")]
+    pub resources: Vec<String>,
     /// After a failure, go on with what does not need the failed cell
     #[arg(short, long)]
     pub keep_going: bool,
@@ -55,7 +67,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let session = Session::open(&arguments.pipeline, &arguments.store)?;
+    let mut session = Session::open(&arguments.pipeline, &arguments.store)?;
+    limit(&mut session.pipeline, &arguments.resources)?;
     let options = options(arguments, &session)?;
     if arguments.dry_run {
         let plan = plan(&session.pipeline, &session.store, &session.sources, &options.plan)?;
@@ -104,8 +117,44 @@ fn facts() -> Vec<(String, String)> {
     .to_vec()
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    memory_bytes(text).filter(|&n| n > 0).ok_or_else(|| "expected a size, as 8GiB or 512MiB".into())
+}
+
+/// Puts `--resource NODE.FIELD=VALUE` over what the pipeline says of its nodes.
+fn limit(pipeline: &mut Pipeline, words: &[String]) -> Result<(), Failure> {
+    let mut wrong = Vec::new();
+    for word in words {
+        let parts = word.split_once('=').and_then(|(name, value)| Some((name.rsplit_once('.')?, value)));
+        let Some(((node, field), text)) = parts else {
+            wrong.push((format!("--resource {word}: expected NODE.FIELD=VALUE"), Some("as pretrain.threads=4".into())));
+            continue;
+        };
+        let value = match parse_value(text) {
+            Ok(value) => value,
+            Err(e) => {
+                wrong.push((format!("--resource {word}: {e}"), None));
+                continue;
+            }
+        };
+        let mut any = false;
+        let mut refused = None;
+        for cell in pipeline.cells.iter_mut().filter(|c| c.node == node) {
+            any = true;
+            refused = cell.limits.set(field, &value).err().or(refused);
+        }
+        if let Some(expected) = refused {
+            wrong.push((format!("--resource {word}: {field}: expected {expected}"), None));
+        } else if !any {
+            let near = nearest(node, pipeline.cells.iter().map(|c| c.node.as_str()));
+            wrong.push((format!("--resource {word}: unknown node {node}"), near.map(|n| format!("did you mean {n}?"))));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Words(wrong)) }
+}
+
 /// What the words of the command mean.
-fn options(arguments: &Arguments, session: &Session) -> Result<RunOptions, super::Failure> {
+fn options(arguments: &Arguments, session: &Session) -> Result<RunOptions, Failure> {
     let only = session.only(&arguments.cells)?;
     let force = forced(arguments.force, only.as_deref());
     Ok(RunOptions {
@@ -113,6 +162,8 @@ fn options(arguments: &Arguments, session: &Session) -> Result<RunOptions, super
         // Zero is the runner's word for "all that there are".
         threads: arguments.threads.unwrap_or(0) as usize,
         jobs: arguments.jobs.unwrap_or(0) as usize,
+        memory_bytes: arguments.memory.unwrap_or(0),
+        gpus: arguments.gpus.clone(),
         keep_going: arguments.keep_going,
         cancel: Cancel::default(),
         ..RunOptions::default()

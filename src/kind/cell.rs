@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,7 @@ impl Input {
     }
 }
 
-/// Seconds between two checkpoints of a training.
+/// Seconds between two checkpoints of a training, where `SCALESHOT_CHECKPOINT_S` does not say otherwise.
 const CHECKPOINT_EVERY_S: u64 = 60;
 
 /// The file of an artifact that holds what its cell wrote down; absent where there was nothing.
@@ -65,9 +66,21 @@ pub struct Cell<'a> {
     pub scratch: &'a Path,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
+    /// Threads that are the cell's own; code on its rayon pool need not ask.
+    pub threads: usize,
+    /// Numbers of the GPUs that are the cell's own.
+    pub gpus: &'a [u32],
     outputs: Mutex<Outputs>,
     notes: Mutex<Vec<Note>>,
     measured: Mutex<BTreeMap<String, Value>>,
+    outside: Mutex<Outside>,
+}
+
+/// What processes outside this one took for a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    pub cpu: Duration,
+    pub peak_rss_bytes: u64,
 }
 
 impl<'a> Cell<'a> {
@@ -89,10 +102,29 @@ impl<'a> Cell<'a> {
             scratch,
             progress,
             cancel,
+            threads: 1,
+            gpus: &[],
             outputs: Mutex::default(),
             notes: Mutex::default(),
             measured: Mutex::default(),
+            outside: Mutex::default(),
         }
+    }
+
+    /// With what it holds of the machine.
+    pub fn with_share(self, threads: usize, gpus: &'a [u32]) -> Self {
+        Cell { threads, gpus, ..self }
+    }
+
+    /// Adds what an outside process took.
+    pub fn add_outside(&self, more: Outside) {
+        let mut outside = self.outside.lock().unwrap_or_else(|e| e.into_inner());
+        outside.cpu += more.cpu;
+        outside.peak_rss_bytes = outside.peak_rss_bytes.max(more.peak_rss_bytes);
+    }
+
+    pub fn outside(&self) -> Outside {
+        *self.outside.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The artifacts of a field, in declared order; empty where the field was left out.
@@ -158,7 +190,10 @@ impl<'a> Cell<'a> {
             progress: self.progress,
             cancel: self.cancel,
             checkpoint: Some(self.scratch),
-            checkpoint_every_s: CHECKPOINT_EVERY_S,
+            checkpoint_every_s: std::env::var("SCALESHOT_CHECKPOINT_S")
+                .ok()
+                .and_then(|seconds| seconds.parse().ok())
+                .unwrap_or(CHECKPOINT_EVERY_S),
         }
     }
 

@@ -5,6 +5,7 @@
 //! the [`Cell`] it is given.
 
 mod cell;
+mod command;
 mod compare;
 mod computed;
 mod dataset;
@@ -32,7 +33,8 @@ mod table;
 mod trained;
 mod transfer;
 
-pub use cell::{Cell, Input, Note};
+pub use cell::{Cell, Input, Note, Outside};
+pub use command::kill_all;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -139,6 +141,12 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Output names and types; the first of an accepted type is what a bare node name means.
     fn outputs() -> &'static [(&'static str, ArtifactType)];
+    /// The outputs are a matter of parameters ([`Kind::outputs_of`]), as of a command that declares its own.
+    const OWN_OUTPUTS: bool = false;
+    /// Names and types of what a cell with these parameters makes.
+    fn outputs_of(_params: &Self::Params) -> Vec<(String, ArtifactType)> {
+        Self::outputs().iter().map(|(name, of)| (name.to_string(), *of)).collect()
+    }
     fn sources(_params: &Self::Params) -> Vec<SourcePath> {
         Vec::new()
     }
@@ -148,6 +156,10 @@ pub trait Kind: Send + Sync + 'static {
     }
     fn resources(_params: &Self::Params) -> Resources {
         Resources { threads: 1, memory_bytes: 0 }
+    }
+    /// GPUs that a cell holds while it runs.
+    fn gpus(_params: &Self::Params) -> u32 {
+        0
     }
     /// What a finished cell's effect outside the store lacks now (`DIR/index.html is gone`); `None` where all is
     /// as the cell left it, or where the kind touches nothing outside.
@@ -165,11 +177,13 @@ pub trait AnyKind: Send + Sync {
     fn schema(&self) -> Schema;
     fn inputs(&self) -> &'static [InputSpec];
     fn outputs(&self) -> &'static [(&'static str, ArtifactType)];
+    fn outputs_of(&self, params: &Value) -> Result<Vec<(String, ArtifactType)>>;
     /// Parameters with every default written out, so that a default spelled or left out gives one key.
     fn canonical(&self, params: &Value) -> Result<Value>;
     fn sources(&self, params: &Value) -> Result<Vec<SourcePath>>;
     fn check(&self, params: &Value) -> Result<Vec<(String, String)>>;
     fn resources(&self, params: &Value) -> Result<Resources>;
+    fn gpus(&self, params: &Value) -> Result<u32>;
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>>;
     fn run(&self, params: &Value, cell: &Cell) -> Result<()>;
 }
@@ -208,6 +222,12 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn outputs(&self) -> &'static [(&'static str, ArtifactType)] {
         K::outputs()
     }
+    fn outputs_of(&self, params: &Value) -> Result<Vec<(String, ArtifactType)>> {
+        if K::OWN_OUTPUTS {
+            return Ok(K::outputs_of(&Self::typed(params)?));
+        }
+        Ok(K::outputs().iter().map(|(name, of)| (name.to_string(), *of)).collect())
+    }
     fn canonical(&self, params: &Value) -> Result<Value> {
         Ok(serde_json::to_value(Self::typed(params)?)?)
     }
@@ -219,6 +239,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn resources(&self, params: &Value) -> Result<Resources> {
         Ok(K::resources(&Self::typed(params)?))
+    }
+    fn gpus(&self, params: &Value) -> Result<u32> {
+        Ok(K::gpus(&Self::typed(params)?))
     }
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>> {
         Ok(K::undelivered(&Self::typed(params)?, outputs))
@@ -244,6 +267,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<compare::Compare>::NEW,
     &Erased::<scaling::Scaling>::NEW,
     &Erased::<table::Table>::NEW,
+    &Erased::<command::Command>::NEW,
     &Erased::<query::Query>::NEW,
     &Erased::<report::Report>::NEW,
     &Erased::<export::Export>::NEW,

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::{
     Registry,
     diagnostic::{Findings, Mark, did_you_mean},
+    limits::Limits,
     matrix::Matrix,
     parameters::Parameters,
     reference::is_name,
@@ -33,6 +34,7 @@ pub struct NodeDeclaration {
     /// `None` where the node has no kind that is known.
     pub body: Option<Body>,
     pub matrix: Option<Matrix>,
+    pub limits: Limits,
 }
 
 /// The keyed part of a node: `merge: { … }`.
@@ -118,7 +120,7 @@ fn node(entry: &Entry, registry: Registry, parameters: &Parameters, findings: &m
         let hint = Some("names begin with a letter and go on with letters, digits, _ and -".into());
         findings.push(entry.key_at, &path, format!("{name:?} is not a name for a node"), hint);
     }
-    let mut out = NodeDeclaration { name, at: entry.key_at, who, body: None, matrix: None };
+    let mut out = NodeDeclaration { name, at: entry.key_at, who, body: None, matrix: None, limits: Limits::default() };
     let who = &out.who;
     let names = || registry.iter().map(|k| k.name());
     let Some(entries) = entry.value.entries() else {
@@ -131,7 +133,10 @@ fn node(entry: &Entry, registry: Registry, parameters: &Parameters, findings: &m
     described(entry.value.get("description"), who, findings);
     let strangers: Vec<&Entry> = entries
         .iter()
-        .filter(|e| !matches!(e.key.as_str(), "matrix" | "description") && !known.iter().any(|(k, _)| k.key == e.key))
+        .filter(|e| {
+            !matches!(e.key.as_str(), "matrix" | "description" | "resources")
+                && !known.iter().any(|(k, _)| k.key == e.key)
+        })
         .collect();
     // `kind: merge` says it all; its neighbours are parameters that stand a level too high.
     let old_form = strangers.iter().copied().find(|e| e.key == "kind");
@@ -142,7 +147,7 @@ fn node(entry: &Entry, registry: Registry, parameters: &Parameters, findings: &m
             let hint = format!("the kind is the key: {kind}: {{ … }}");
             findings.push(e.key_at, at, format!("{who}unknown field kind"), Some(hint));
         } else if let [(kind, _)] = known.as_slice() {
-            let known = names().chain(["matrix", "description"]);
+            let known = names().chain(["matrix", "description", "resources"]);
             let hint = crate::error::nearest(&e.key, known)
                 .map(|near| format!("did you mean {near}?"))
                 .or(Some(format!("parameters stand inside of {}: {{ … }}", kind.key)));
@@ -188,6 +193,9 @@ fn node(entry: &Entry, registry: Registry, parameters: &Parameters, findings: &m
                 findings.push(e.key_at, &path, message, Some("a node does one thing; make it two nodes".into()));
             }
         }
+    }
+    if let Some(e) = entry.value.get("resources") {
+        out.limits = Limits::read(e, &out.who, &format!("{path}.resources"), findings);
     }
     out.matrix = entry.value.get("matrix").map(|e| Matrix::read(&e.value, &out.who, parameters, findings));
     out

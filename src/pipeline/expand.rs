@@ -386,6 +386,7 @@ impl Expansion<'_, '_> {
             axes: filled.columns,
             params: filled.params,
             inputs,
+            limits: node.limits.clone(),
         });
     }
 
@@ -416,12 +417,12 @@ impl Expansion<'_, '_> {
             let output = self.output(
                 spec,
                 &self.declaration.nodes[*node].name,
-                self.cells[cells[0]].kind,
+                &self.cells[cells[0]],
                 reference.output.as_deref(),
             )?;
             return Ok(cells.into_iter().map(|cell| CellInput { cell, output: output.clone() }).collect());
         };
-        let output = self.output(spec, node, self.cells[cells.start].kind, output.as_deref())?;
+        let output = self.output(spec, node, &self.cells[cells.start], output.as_deref())?;
         Ok(cells.map(|cell| CellInput { cell, output: output.clone() }).collect())
     }
 
@@ -430,17 +431,18 @@ impl Expansion<'_, '_> {
         &self,
         spec: &InputSpec,
         node: &str,
-        kind: &'static dyn AnyKind,
+        cell: &CellSpec,
         named: Option<&str>,
     ) -> Result<String, Option<(String, Option<String>)>> {
         let takes = |t| spec.accepts.is_empty() || spec.accepts.contains(&t);
-        let outputs = kind.outputs();
+        // Parameters that cannot be read have been told of.
+        let outputs = cell.kind.outputs_of(&cell.params).map_err(|_| None)?;
         if let Some(name) = named {
             return match outputs.iter().find(|(n, _)| *n == name) {
                 Some((_, t)) if takes(*t) => Ok(name.to_string()),
                 Some((_, t)) => Err(Some((format!("{node}.{name} is {}, not {}", t.name(), types(spec)), None))),
                 None => {
-                    let hint = did_you_mean(name, "outputs", outputs.iter().map(|(n, _)| *n));
+                    let hint = did_you_mean(name, "outputs", outputs.iter().map(|(n, _)| n.as_str()));
                     Err(Some((format!("{node} has no output {name}"), hint)))
                 }
             };
@@ -453,7 +455,7 @@ impl Expansion<'_, '_> {
                 let made: Vec<&str> = outputs.iter().map(|(_, t)| t.name()).collect();
                 let message = format!(
                     "{node} ({}) makes {}, and {} is needed",
-                    kind.name(),
+                    cell.kind.name(),
                     if made.is_empty() { "nothing".to_string() } else { made.join(", ") },
                     types(spec)
                 );

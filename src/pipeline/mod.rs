@@ -13,8 +13,10 @@ mod diagnostic;
 mod expand;
 mod expectation;
 mod include;
+mod limits;
 mod matrix;
 mod parameters;
+mod reach;
 mod reference;
 mod schema;
 mod scope;
@@ -34,12 +36,14 @@ use serde_json::Value;
 
 pub use self::{
     diagnostic::{Diagnostic, Diagnostics},
+    limits::{Limits, memory_bytes},
     reference::{Reference, axis_text},
     schema::schema,
     yaml::YamlLimits,
 };
 use crate::kind::AnyKind;
 use diagnostic::{Findings, Mark, did_you_mean};
+use reach::Reach;
 
 /// The kinds that a pipeline may use.
 pub type Registry<'a> = &'a [&'static dyn AnyKind];
@@ -64,6 +68,8 @@ pub struct CellSpec {
     pub params: Value,
     /// By input field: which outputs of which cells.
     pub inputs: BTreeMap<String, Vec<CellInput>>,
+    /// What it may take of the machine, where the file says so. No part of any key.
+    pub limits: Limits,
 }
 
 /// One output of an earlier cell.
@@ -161,7 +167,7 @@ fn stopped(findings: Findings) -> Diagnostics {
 
 impl Pipeline {
     /// The cells that words such as `transfer` and `transfer[shots=5]` mean, in the pipeline's order;
-    /// all of them without words.
+    /// all of them without words. `pretrain+` takes all that follows along, `+report` all that it needs.
     ///
     /// # Errors
     /// Every word that names nothing: (message, hint).
@@ -171,9 +177,10 @@ impl Pipeline {
         }
         let mut chosen = vec![false; self.cells.len()];
         let mut wrong = Vec::new();
-        for word in words {
+        for typed in words {
+            let (word, reach) = Reach::of(typed);
             if let Some(i) = self.cells.iter().position(|c| c.id == *word) {
-                chosen[i] = true;
+                reach.mark(&self.cells, vec![i], &mut chosen);
                 continue;
             }
             let reference = match Reference::parse(word) {
@@ -193,13 +200,10 @@ impl Pipeline {
                 wrong.push((format!("unknown node {}", reference.node), hint));
                 continue;
             }
-            let mut any = false;
-            for (i, cell) in self.cells.iter().enumerate() {
-                if cell.node == reference.node && reference.selects(&cell.axes) {
-                    chosen[i] = true;
-                    any = true;
-                }
-            }
+            let selected = |c: &CellSpec| c.node == reference.node && reference.selects(&c.axes);
+            let found: Vec<usize> = (0..self.cells.len()).filter(|&i| selected(&self.cells[i])).collect();
+            let any = !found.is_empty();
+            reach.mark(&self.cells, found, &mut chosen);
             if !any {
                 let cells: Vec<&CellSpec> = self.cells.iter().filter(|c| c.node == reference.node).collect();
                 wrong.push(expand::nothing_selected(&reference, &cells));
@@ -495,6 +499,12 @@ nodes:
         let words = |words: &[&str]| p.select(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>());
         assert_eq!(words(&[]).unwrap().len(), p.cells.len());
         assert_eq!(words(&["tune[shots=full,seed=0]", "a"]).unwrap(), [0, 10, 14]);
+        // train[fraction=0.1,model=small] feeds three cells of tune, those the sum of all.
+        assert_eq!(words(&["train[fraction=0.1,model=small]+"]).unwrap(), [5, 9, 10, 11, 19]);
+        assert_eq!(words(&["+part[fraction=1.0]"]).unwrap(), [0, 1, 2, 4]);
+        let around = words(&["+train[fraction=0.1,model=small]+"]).unwrap();
+        assert_eq!(around, [0, 1, 2, 3, 5, 9, 10, 11, 19]);
+        assert_eq!(words(&["tun+"]).unwrap_err()[0].0, "unknown node tun");
         let wrong = words(&["tun", "part[fraction=0.3]", "a.dataset", "[x"]).unwrap_err();
         assert_eq!(
             wrong,

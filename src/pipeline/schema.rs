@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Registry;
+use super::{Registry, limits};
 use crate::kind::{AnyKind, Arity};
 
 /// Draft 2020-12, for the kinds given.
@@ -14,6 +14,7 @@ pub fn schema(registry: Registry) -> Value {
     let mut node = Map::new();
     node.insert("description".into(), json!({"type": "string"}));
     node.insert("matrix".into(), json!({"$ref": "#/$defs/matrix"}));
+    node.insert("resources".into(), json!({"$ref": "#/$defs/resources"}));
     for kind in registry {
         let name = kind.name();
         node.insert(
@@ -29,6 +30,7 @@ pub fn schema(registry: Registry) -> Value {
         json!({"type": "object", "properties": node, "additionalProperties": false, "oneOf": one_kind}),
     );
     definitions.insert("matrix".into(), matrix());
+    definitions.insert("resources".into(), limits::schema());
     definitions.insert(
         "hole".into(),
         json!({"type": "string", "pattern": "\\$\\{", "description": "${axis}, ${params.name} or ${env.NAME}"}),

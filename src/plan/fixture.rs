@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     error::{Error, Result},
     kind::{AnyKind, Cell, Erased, InputSpec, Kind, Resources, SourcePath},
-    pipeline::{CellInput, CellSpec, Pipeline},
+    pipeline::{CellInput, CellSpec, Limits, Pipeline},
     store::artifact::{Artifact, ArtifactType},
 };
 
@@ -218,6 +218,7 @@ impl Builder {
             axes: axes.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
             params,
             inputs,
+            limits: Limits::default(),
         });
         self
     }

@@ -12,6 +12,7 @@
 //! | state | means | reasons |
 //! |---|---|---|
 //! | fresh | nothing to do | none |
+//! | frozen | stays as it is, by decision | when it was frozen, and what it would run for |
 //! | run | it has to run, or it may have to: with only `waits for X`, X decides | differences from the last time it was current |
 //! | blocked | it cannot run: an outside file is missing, or a cell before it is blocked | what is missing and how to obtain it |
 //!
@@ -39,7 +40,7 @@ use crate::{
     error::{Error, Result},
     pipeline::Pipeline,
     store::{
-        Last, Store,
+        Frozen, Last, Store,
         part::{self, Part},
         record::{Outputs, Record},
         source::{SourceIndex, parse_listing},
@@ -50,6 +51,8 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Fresh,
+    /// It stays at the result that it was frozen at.
+    Frozen,
     Run,
     Blocked,
 }
@@ -133,6 +136,8 @@ pub struct Why {
     pub parts: Vec<Part>,
     /// What it was when it last was current.
     pub last: Option<Record>,
+    /// The latest records of the cells that it takes its inputs from, by index.
+    pub parents: BTreeMap<usize, Record>,
 }
 
 pub fn plan(pipeline: &Pipeline, store: &Store, sources: &SourceIndex, options: &PlanOptions) -> Result<Plan> {
@@ -154,12 +159,20 @@ pub fn why(
     let planned =
         states.get(&cell).copied().cloned().ok_or_else(|| Error::invalid("bug: a cell is not in its plan"))?;
     let last = planner.last.get(&planned.cell).map(|last| store.record(&last.key)).transpose()?.flatten();
-    Ok(Why { planned, parts: verdict.parts, last })
+    let mut parents = BTreeMap::new();
+    for input in pipeline.cells[cell].inputs.values().flatten() {
+        if let Some(current) = states.get(&input.cell).and_then(|p| p.current.as_ref())
+            && let Some(record) = store.record(&current.key)?
+        {
+            parents.insert(input.cell, record);
+        }
+    }
+    Ok(Why { planned, parts: verdict.parts, last, parents })
 }
 
 fn known(planned: Option<&Planned>) -> Parent<'_> {
     match planned {
-        Some(Planned { state: State::Fresh, current: Some(last), .. }) => Parent::Known(&last.outputs),
+        Some(Planned { state: State::Fresh | State::Frozen, current: Some(last), .. }) => Parent::Known(&last.outputs),
         Some(Planned { state: State::Blocked, .. }) => Parent::Blocked,
         _ => Parent::Waits,
     }
@@ -173,6 +186,8 @@ pub struct Planner<'a> {
     options: &'a PlanOptions,
     /// By cell.
     last: HashMap<String, Arc<Last>>,
+    /// By cell.
+    frozen: BTreeMap<String, Frozen>,
 }
 
 /// Cells prepared at a time, which bounds the memory of a plan.
@@ -186,7 +201,7 @@ impl<'a> Planner<'a> {
         options: &'a PlanOptions,
     ) -> Result<Self> {
         let last = store.last(&pipeline.name)?.into_iter().map(|(cell, last)| (cell, Arc::new(last))).collect();
-        Ok(Planner { pipeline, store, sources, options, last })
+        Ok(Planner { pipeline, store, sources, options, last, frozen: store.frozen(&pipeline.name)? })
     }
 
     /// The cells that the options ask for and all that they need, as indices in the pipeline's order.
@@ -195,7 +210,9 @@ impl<'a> Planner<'a> {
         let mut wanted = vec![false; self.pipeline.cells.len()];
         let mut open = only.clone();
         while let Some(cell) = open.pop() {
-            if !std::mem::replace(&mut wanted[cell], true) {
+            // What a frozen cell was made from is not needed for its sake.
+            let frozen = self.frozen.contains_key(&self.pipeline.cells[cell].id);
+            if !std::mem::replace(&mut wanted[cell], true) && !frozen {
                 open.extend(self.pipeline.cells[cell].inputs.values().flatten().map(|input| input.cell));
             }
         }
@@ -264,6 +281,9 @@ impl<'a> Planner<'a> {
     fn judge_prepared<'p>(&self, index: usize, own: walk::Own, known: &dyn Fn(usize) -> Parent<'p>) -> Result<Verdict> {
         let cell = &self.pipeline.cells[index];
         let walked = walk::walk(self.pipeline, cell, own, self.sources, known)?;
+        if let Some(frozen) = self.frozen.get(&cell.id) {
+            return self.judge_frozen(index, frozen, walked);
+        }
         if !walked.blocked.is_empty() {
             let (reasons, parts, waits) = (walked.blocked, walked.parts, walked.waits);
             return Ok(Verdict { state: State::Blocked, reasons, key: None, parts, waits, current: None });
@@ -295,6 +315,24 @@ impl<'a> Planner<'a> {
         Ok(Verdict { state: State::Run, reasons, key, parts: walked.parts, waits: walked.waits, current: None })
     }
 
+    /// A frozen cell stays where it is, or cannot: to compute it would undo the decision.
+    fn judge_frozen(&self, index: usize, frozen: &Frozen, walked: walk::Walked) -> Result<Verdict> {
+        let cell = &self.pipeline.cells[index];
+        let (key, parts, waits) = (Some(frozen.key), walked.parts.clone(), Vec::new());
+        let last = match self.recorded(&cell.id, &frozen.key)? {
+            Ok(last) => last,
+            Err(_) => {
+                let reasons = vec![Reason::FrozenGone { key: frozen.key }];
+                return Ok(Verdict { state: State::Blocked, reasons, key: None, parts, waits, current: None });
+            }
+        };
+        let mut reasons = vec![Reason::Frozen { note: frozen.note.clone() }];
+        if let Some(record) = self.store.record(&frozen.key)? {
+            reasons.extend(self.differences(index, &walked, &record));
+        }
+        Ok(Verdict { state: State::Frozen, reasons, key, parts, waits, current: Some(last) })
+    }
+
     /// What is different from the last time this cell was current. Never empty where there is a key.
     fn changes(&self, index: usize, walked: &walk::Walked, key: Option<&Digest>) -> Result<Vec<Reason>> {
         let cell = &self.pipeline.cells[index];
@@ -308,6 +346,15 @@ impl<'a> Planner<'a> {
             Err(Error::Store { message, .. }) => return Ok(vec![Reason::RecordDamaged { message }]),
             Err(e) => return Err(e),
         };
+        let mut reasons = self.differences(index, walked, &record);
+        if reasons.is_empty() && key.is_some() {
+            reasons.push(Reason::KeyFormat);
+        }
+        Ok(reasons)
+    }
+
+    /// What is different from a record, as far as it is known.
+    fn differences(&self, index: usize, walked: &walk::Walked, record: &Record) -> Vec<Reason> {
         let context = reason::Context {
             open: &walked.open,
             names: &self.node_names(index),
@@ -317,11 +364,7 @@ impl<'a> Planner<'a> {
                     .or_else(|| parse_listing(&String::from_utf8(self.store.bytes(digest).ok()?).ok()?).ok())
             },
         };
-        let mut reasons = reason::differences(&record.parts, &walked.parts, &context);
-        if reasons.is_empty() && key.is_some() {
-            reasons.push(Reason::KeyFormat);
-        }
-        Ok(reasons)
+        reason::differences(&record.parts, &walked.parts, &context)
     }
 
     /// The node behind each input field that takes from one node only.

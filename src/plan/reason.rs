@@ -58,6 +58,14 @@ pub enum Reason {
         what: String,
     },
     Forced,
+    /// It stays as it is; what it would run for follows.
+    Frozen {
+        note: Option<String>,
+    },
+    /// What it was frozen at is not whole.
+    FrozenGone {
+        key: Digest,
+    },
     /// These have to run first. Where they make what they made before, this cell is spared.
     Waits {
         cells: Vec<String>,
@@ -353,6 +361,13 @@ impl fmt::Display for Reason {
             Reason::ArtifactMissing { output, file } => write!(f, "artifact missing ({output}/{file})"),
             Reason::Undelivered { what } => f.write_str(what),
             Reason::Forced => write!(f, "forced"),
+            Reason::Frozen { note: None } => write!(f, "frozen"),
+            Reason::Frozen { note: Some(note) } => write!(f, "frozen ({note})"),
+            Reason::FrozenGone { key } => write!(
+                f,
+                "frozen at {}, whose record or files are missing; obtain it: scaleshot import them from another store, or scaleshot thaw it",
+                key.short()
+            ),
             Reason::Waits { cells } => match cells.as_slice() {
                 [] => write!(f, "bug: waits for nothing"),
                 [cell] => write!(f, "waits for {cell}"),

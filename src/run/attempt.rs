@@ -14,6 +14,7 @@ use std::{
 use super::{
     event::{Event, Observer},
     executor::{Executor, Task, World},
+    slots::Share,
 };
 use crate::{
     error::{Error, Result},
@@ -53,15 +54,23 @@ impl Shared<'_> {
     }
 
     /// Makes a cell current, whose parents all are.
-    pub fn attempt(&self, index: usize, threads: usize) -> Result<Attempt> {
+    pub fn attempt(&self, index: usize, share: &Share) -> Result<Attempt> {
         let cell = &self.pipeline.cells[index];
+        let threads = share.threads;
         let parents: HashMap<usize, Arc<Last>> = {
             let current = self.current.read().unwrap_or_else(|e| e.into_inner());
             let inputs = cell.inputs.values().flatten();
             inputs.filter_map(|input| Some((input.cell, current.get(&input.cell)?.clone()))).collect()
         };
         let known = |parent: usize| parents.get(&parent).map_or(Parent::Waits, |last| Parent::Known(&last.outputs));
-        let mut verdict = self.planner.judge(index, &known)?;
+        // What is found fresh is noted before a collection could take it.
+        let judge = || {
+            let _hold = self.store.hold()?;
+            let verdict = self.planner.judge(index, &known)?;
+            self.store.rely_on(verdict.key)?;
+            Ok::<_, Error>(verdict)
+        };
+        let mut verdict = judge()?;
         let mut lease = None;
         // The second round finds the record of whoever held the lease before.
         while verdict.state == State::Run && lease.is_none() {
@@ -70,7 +79,7 @@ impl Shared<'_> {
             let look_again = taken.found();
             lease = Some(taken);
             if look_again {
-                verdict = self.planner.judge(index, &known)?;
+                verdict = judge()?;
             }
         }
         let (key, lease) = match (verdict.state, verdict.key, verdict.current, lease) {
@@ -101,17 +110,29 @@ impl Shared<'_> {
             log: log.name().into(),
         });
         let progress = CellProgress::new(&cell.id, &log, self.observer);
+        let limit = cell.limits.timeout_s.map(Duration::from_secs_f64);
+        let cancel = self.cancel.by(limit.and_then(|limit| Instant::now().checked_add(limit)));
         let world = World {
             store: self.store,
             sources: self.sources,
             lease: &lease,
             log: &log,
             progress: &progress,
-            cancel: self.cancel,
+            cancel: &cancel,
             threads,
+            gpus: &share.gpus,
         };
         let record = match self.executor.execute(cell.kind, &task, &world) {
             Ok(record) => record,
+            // Stopped by its own time and not by a word from outside.
+            Err(Error::Interrupted) if limit.is_some() && !self.cancel.requested() => {
+                let limit_s = limit.unwrap_or_default().as_secs_f64();
+                let e = Error::invalid(format!("took longer than {limit_s} s"))
+                    .with_hint("raise resources: { timeout_s: … } of its node; a checkpoint is continued from");
+                log.line(&told(&e));
+                let _ = self.store.finish_log(&log);
+                return Err(e);
+            }
             Err(e) => {
                 log.line(&told(&e));
                 // Where others can read why; the error itself is what counts.

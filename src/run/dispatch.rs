@@ -18,11 +18,11 @@ use super::{
     attempt::{Attempt, Shared},
     event::{Event, Failure, Skip, Summary},
     graph::Reply,
-    slots::{Share, Slots},
+    slots::{Need, Share, Slots},
 };
 use crate::{
     error::{Error, Result},
-    kind::Resources,
+    pipeline::Limits,
     plan::Planned,
     store::Last,
 };
@@ -60,11 +60,17 @@ enum Outcome {
 /// A cell that is to run.
 pub struct Job<'a> {
     pub planned: &'a Planned,
-    pub resources: Resources,
+    pub need: Need,
+    pub limits: &'a Limits,
     /// Places of the cells it has to wait for.
     pub parents: Vec<usize>,
 }
 
+/// Tries after the first where the pipeline says nothing, for what can pass.
+const RETRIES: u32 = 2;
+/// Before the first of them; each further one waits twice as long, up to the last figure.
+const RETRY_WAIT_S: f64 = 1.0;
+const RETRY_WAIT_MOST: Duration = Duration::from_secs(60);
 /// How often a stop is noticed while there is nothing else to hear.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -85,9 +91,11 @@ struct State {
     shares: HashMap<usize, Share>,
     /// Places that can start.
     ready: BTreeSet<usize>,
-    /// Places that another process computes, with the time to look again.
+    /// Places that another process computes, or that are to be tried again, with the time to look again.
     busy: Vec<(Instant, usize)>,
     told_busy: HashSet<usize>,
+    /// Failed tries by place.
+    tries: HashMap<usize, u32>,
     /// Parents that are not current yet.
     open_parents: Vec<usize>,
     children: Vec<Vec<usize>>,
@@ -203,6 +211,7 @@ impl<'scope, 'env> Dispatcher<'scope, 'env> {
                         self.shared.observer.event(&Event::Interrupted { cell: cell.clone() });
                         self.end(place, Outcome::Unfinished);
                     }
+                    Err(error) if self.retried(place, &error) => return Ok(false),
                     Err(error) => {
                         let failure = Failure {
                             cell: cell.clone(),
@@ -237,14 +246,14 @@ impl<'scope, 'env> Dispatcher<'scope, 'env> {
             && let Some(&place) = self.state.ready.range(from..).next()
         {
             from = place + 1;
-            let Some(share) = self.slots.take(self.jobs[place].resources, self.state.startable) else { continue };
+            let Some(share) = self.slots.take(self.jobs[place].need, self.state.startable) else { continue };
             self.state.ready.remove(&place);
-            self.state.shares.insert(place, share);
+            self.state.shares.insert(place, share.clone());
             self.state.startable -= 1;
             let (shared, tell, index) = (self.shared, self.tell.clone(), self.jobs[place].planned.index);
             let thread = std::thread::Builder::new().name("cell".into());
             let body = move || {
-                let attempt = std::panic::AssertUnwindSafe(|| shared.attempt(index, share.threads));
+                let attempt = std::panic::AssertUnwindSafe(|| shared.attempt(index, &share));
                 let ended = std::panic::catch_unwind(attempt)
                     .unwrap_or_else(|_| Err(Error::invalid("bug: the engine panicked while running this cell")));
                 // The dispatcher hears until every cell has ended, so this one is heard.
@@ -255,6 +264,33 @@ impl<'scope, 'env> Dispatcher<'scope, 'env> {
                 let _ = self.tell.send(Message::Ended { place, ended });
             }
         }
+    }
+
+    /// Whether a cell that failed is tried again: what went wrong can pass, and there are tries left. Its slots
+    /// are free while it waits.
+    fn retried(&mut self, place: usize, error: &Error) -> bool {
+        let job = &self.jobs[place];
+        let declared = |code: &i32| job.limits.transient_exit_codes.contains(code);
+        let can_pass = match error {
+            Error::Command { code, .. } => code.as_ref().is_some_and(declared),
+            error => error.can_pass(),
+        };
+        let tries = self.state.tries.entry(place).or_default();
+        if !can_pass || *tries >= job.limits.retries.unwrap_or(RETRIES) || self.shared.cancel.requested() {
+            return false;
+        }
+        *tries += 1;
+        let first = Duration::from_secs_f64(job.limits.retry_wait_s.unwrap_or(RETRY_WAIT_S));
+        let wait = first.saturating_mul(1 << (*tries - 1).min(16)).min(RETRY_WAIT_MOST.max(first));
+        self.shared.observer.event(&Event::Retrying {
+            cell: job.planned.cell.clone(),
+            error: error.to_string(),
+            attempt: *tries,
+            wait_ms: wait.as_millis() as u64,
+        });
+        self.state.busy.push((Instant::now() + wait, place));
+        self.state.startable += 1;
+        true
     }
 
     /// No further cell is started.

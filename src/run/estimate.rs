@@ -57,6 +57,11 @@ impl Estimate {
                 self.todo.remove(cell);
                 self.running.remove(cell);
             }
+            Event::Retrying { cell, .. } => {
+                if let Some(Running { todo: Some(todo), .. }) = self.running.remove(cell) {
+                    self.todo.insert(cell.clone(), todo);
+                }
+            }
             Event::Stopping | Event::Finished(_) | Event::Blocked { .. } | Event::Waiting { .. } => {}
         }
     }

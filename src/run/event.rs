@@ -76,6 +76,14 @@ pub enum Event {
         /// Of all outputs.
         bytes: u64,
     },
+    /// What went wrong can pass: it is tried again after a while.
+    Retrying {
+        cell: String,
+        error: String,
+        /// Which try failed, from 1.
+        attempt: u32,
+        wait_ms: u64,
+    },
     Failed(Failure),
     Skipped(Skip),
     /// It stopped at a point where it can be resumed.
@@ -116,6 +124,9 @@ pub struct Summary {
     pub cells: usize,
     /// Current before the run.
     pub fresh: usize,
+    /// Frozen: not looked at, whatever changed.
+    #[serde(default)]
+    pub frozen: usize,
     /// Expected to run, and found current: early cut-off, or computed by another process.
     pub spared: usize,
     pub ran: usize,
@@ -149,6 +160,7 @@ impl Summary {
         let parts = [
             (self.ran, "ran"),
             (self.fresh, "fresh"),
+            (self.frozen, "frozen"),
             (self.spared, "spared"),
             (self.failed, "failed"),
             (self.skipped, "skipped"),

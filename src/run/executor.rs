@@ -45,6 +45,8 @@ pub struct World<'a> {
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
     pub threads: usize,
+    /// Numbers of the GPUs that are its own.
+    pub gpus: &'a [u32],
 }
 
 /// Runs a cell to its published record.
@@ -72,7 +74,8 @@ impl Executor for InProcess {
             .thread_name(|i| format!("cell-{i}"))
             .build()
             .map_err(|e| Error::invalid(format!("cannot start {} threads: {e}", world.threads)))?;
-        let cell = Cell::new(&task.inputs, store, sources, work.path(), &scratch, world.progress, world.cancel);
+        let cell = Cell::new(&task.inputs, store, sources, work.path(), &scratch, world.progress, world.cancel)
+            .with_share(world.threads, world.gpus);
         let ran = pool.install(|| catch_unwind(AssertUnwindSafe(|| kind.run(&task.params, &cell))));
         match ran {
             Ok(done) => done?,
@@ -84,9 +87,11 @@ impl Executor for InProcess {
             }
         }
         let computed = cell.measured();
+        let outside = cell.outside();
         let (outputs, notes) = cell.finish()?;
+        let declared = kind.outputs_of(&task.params)?;
         for (name, artifact) in &outputs {
-            if !kind.outputs().iter().any(|(declared, of)| declared == name && *of == artifact.kind) {
+            if !declared.iter().any(|(declared, of)| declared == name && *of == artifact.kind) {
                 return Err(Error::invalid(format!(
                     "bug: kind {} published {name} ({}), which it does not declare",
                     kind.name(),
@@ -112,13 +117,14 @@ impl Executor for InProcess {
             notes,
             measured: computed,
             wall_ms: measured.wall_ms,
-            cpu_ms: cpu.map(|d| d.as_millis() as u64),
-            peak_rss_bytes: measured.peak_rss_bytes,
+            cpu_ms: cpu.map(|d| (d + outside.cpu).as_millis() as u64),
+            peak_rss_bytes: measured.peak_rss_bytes.map(|own| own.max(outside.peak_rss_bytes)),
             threads: world.threads,
             machine: meter::machine(),
             program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
             finished_unix_ms: meter::unix_ms(),
             log: Some(log.name().into()),
+            accepted: None,
         };
         store.finish_log(log)?;
         let record = world.lease.publish(&record)?;
@@ -156,7 +162,8 @@ pub fn run_saved(
     for source in kind.sources(&task.params)? {
         sources.digest_tree(&source.path)?;
     }
-    InProcess.execute(kind, &task, &World { store, sources, lease: &lease, log: &log, progress, cancel, threads })
+    let world = World { store, sources, lease: &lease, log: &log, progress, cancel, threads, gpus: &[] };
+    InProcess.execute(kind, &task, &world)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -20,6 +20,8 @@ pub fn stop_on_signals(cancel: &Cancel) -> Result<()> {
             loop {
                 tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
                 if cancel.requested() {
+                    // Outside programs lead groups of their own, which no terminal ends with this one.
+                    crate::kind::kill_all();
                     std::process::exit(130);
                 }
                 cancel.request();

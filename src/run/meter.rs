@@ -80,6 +80,23 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Numbers of the GPUs that this process may use: what `CUDA_VISIBLE_DEVICES` names, or all.
+pub fn gpus() -> Vec<u32> {
+    if let Ok(named) = std::env::var("CUDA_VISIBLE_DEVICES") {
+        return visible(&named);
+    }
+    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let mut numbers: Vec<u32> =
+        entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("nvidia")?.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// CUDA ignores what follows the first name that it does not know; names that are no numbers are not counted.
+fn visible(named: &str) -> Vec<u32> {
+    named.split(',').map_while(|name| name.trim().parse().ok()).collect()
+}
+
 /// Memory that cells may take: what is free now, less a tenth for everything else.
 pub fn free_memory_bytes() -> u64 {
     memory_bytes("MemAvailable:").map_or(u64::MAX, |b| b / 10 * 9)
@@ -111,6 +128,13 @@ mod tests {
     fn proc_files_are_read_and_absent_fields_are_null() {
         assert_eq!(kib("VmPeak:\t 2 kB\nVmHWM:\t     1234 kB\n", "VmHWM:"), Some(1234 * 1024));
         assert_eq!(kib("VmPeak:\t 2 kB\n", "VmHWM:"), None);
+    }
+
+    #[test]
+    fn visible_gpus_are_numbers_up_to_the_first_other_word() {
+        assert_eq!(visible("1,3"), [1, 3]);
+        assert_eq!(visible("0, 2,-1,3"), [0, 2]);
+        assert_eq!(visible(""), [0u32; 0]);
     }
 
     #[test]

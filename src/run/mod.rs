@@ -39,21 +39,21 @@ use self::{
     attempt::Shared,
     dispatch::{Dispatcher, Job, Message},
     graph::Spec,
-    slots::Slots,
+    slots::{Need, Room, Slots},
 };
 pub use self::{
     event::{Event, Failure, Nobody, Observer, Skip, Summary, Todo, duration},
     executor::{Executor, InProcess, Task, World, run_saved},
     interrupt::stop_on_signals,
-    meter::{cores, machine},
+    meter::{cores, gpus, machine, unix_ms},
     progress::{Bars, JsonLines, Lines, observer},
 };
 use crate::{
     error::{Error, Result},
-    pipeline::Pipeline,
+    pipeline::{CellSpec, Pipeline},
     plan::{PlanOptions, Planner, State},
     progress::Cancel,
-    store::{Last, Store, source::SourceIndex},
+    store::{Last, RunEntry, Store, source::SourceIndex},
 };
 
 /// What to run and with how much of the machine.
@@ -65,6 +65,8 @@ pub struct RunOptions {
     pub jobs: usize,
     /// Memory for all cells together, 0 for what is free.
     pub memory_bytes: u64,
+    /// Numbers of the GPUs that cells may take; `None` for all that there are.
+    pub gpus: Option<Vec<u32>>,
     /// After a failure, run whatever does not need the failed cell; also run beside blocked cells.
     pub keep_going: bool,
     pub cancel: Cancel,
@@ -78,6 +80,7 @@ impl Default for RunOptions {
             threads: 0,
             jobs: 0,
             memory_bytes: 0,
+            gpus: None,
             keep_going: false,
             cancel: Cancel::default(),
             executor: Box::new(InProcess),
@@ -100,12 +103,15 @@ pub fn run(
     observer: &dyn Observer,
 ) -> Result<Summary> {
     let began = Instant::now();
+    // A store that can only be read serves a run that has nothing to do.
+    let registered = store.live().and_then(|live| Ok((live, store.hold()?)));
     let planner = Planner::new(pipeline, store, sources, &options.plan)?;
     let plan = planner.plan()?;
     let threads = if options.threads == 0 { meter::cores() } else { options.threads };
     let mut summary = Summary {
         cells: plan.cells.len(),
         fresh: plan.count(State::Fresh),
+        frozen: plan.count(State::Frozen),
         blocked: plan.count(State::Blocked),
         ..Summary::default()
     };
@@ -139,6 +145,10 @@ pub fn run(
         store.update_last(&pipeline.name, &returned)?;
     } else if to_run().next().is_none() {
         store.update_last(&pipeline.name, &returned)?;
+        if !returned.is_empty() {
+            let keys = plan.cells.iter().filter_map(|c| c.key).collect();
+            store.note_run(&RunEntry { pipeline: pipeline.name.clone(), finished_unix_ms: unix_ms(), keys })?;
+        }
     } else {
         let place: HashMap<usize, usize> = to_run().enumerate().map(|(place, c)| (c.index, place)).collect();
         let mut jobs = Vec::with_capacity(place.len());
@@ -148,12 +158,19 @@ pub fn run(
                 cell.inputs.values().flatten().filter_map(|input| place.get(&input.cell).copied()).collect();
             parents.sort_unstable();
             parents.dedup();
-            jobs.push(Job { planned, resources: cell.kind.resources(&cell.params)?, parents });
+            jobs.push(Job { planned, need: need(cell)?, limits: &cell.limits, parents });
         }
         let specs: Vec<Spec> =
             jobs.iter().map(|job| Spec { name: job.planned.cell.clone(), parents: job.parents.clone() }).collect();
         let memory_bytes = if options.memory_bytes == 0 { meter::free_memory_bytes() } else { options.memory_bytes };
-        let slots = Slots::new(threads, memory_bytes, options.jobs);
+        let gpus = options.gpus.clone().unwrap_or_else(meter::gpus);
+        if let Some(job) = jobs.iter().find(|job| job.need.gpus as usize > gpus.len()) {
+            let message = format!("{} needs {} GPUs, and there are {}", job.planned.cell, job.need.gpus, gpus.len());
+            return Err(Error::invalid(message).with_hint(
+                "--gpus names those of this machine; resources: { gpus: … } of the node says how many it takes",
+            ));
+        }
+        let slots = Slots::new(Room { threads, memory_bytes, gpus, jobs: options.jobs });
         let fresh = plan.cells.iter().filter_map(|c| Some((c.index, c.current.clone()?)));
         let shared = Shared {
             pipeline,
@@ -166,7 +183,9 @@ pub fn run(
             current: RwLock::new(fresh.collect()),
             logs: Mutex::default(),
         };
-        let _together = store.share()?;
+        let (_live, hold) = registered?;
+        store.rely_on(plan.cells.iter().filter_map(|c| c.key))?;
+        drop(hold);
         let (tell, heard) = mpsc::channel();
         let to_graph = tell.clone();
         std::thread::scope(|scope| {
@@ -182,11 +201,27 @@ pub fn run(
                 .map_err(|e| Error::invalid(format!("cannot start a thread: {e}")))?;
             Dispatcher::new(scope, &shared, &jobs, options.keep_going, slots, tell).run(heard, &mut summary, returned)
         })?;
+        let current = shared.current.into_inner().unwrap_or_else(|e| e.into_inner());
+        let keys = current.values().map(|last| last.key).collect();
+        store.note_run(&RunEntry { pipeline: pipeline.name.clone(), finished_unix_ms: unix_ms(), keys })?;
     }
     summary.interrupted = options.cancel.requested() && !summary.complete();
     summary.wall_ms = began.elapsed().as_millis() as u64;
     observer.event(&Event::Finished(summary.clone()));
     Ok(summary)
+}
+
+/// What a cell takes: its kind's own word, and over it the node's.
+fn need(cell: &CellSpec) -> Result<Need> {
+    let own = cell.kind.resources(&cell.params)?;
+    Ok(Need {
+        threads: cell.limits.threads.unwrap_or(own.threads),
+        memory_bytes: cell.limits.memory_bytes.unwrap_or(own.memory_bytes),
+        gpus: match cell.limits.gpus {
+            Some(gpus) => gpus,
+            None => cell.kind.gpus(&cell.params)?,
+        },
+    })
 }
 
 #[cfg(test)]

@@ -69,6 +69,9 @@ fn sentence(event: &Event, run: usize) -> Option<String> {
         }
         Event::Spared { cell, .. } if run <= MANY => format!("fresh {cell}, its inputs came out as they were"),
         Event::Waiting { cell } => format!("wait {cell}: another process is computing it"),
+        Event::Retrying { cell, error, attempt, wait_ms } => {
+            format!("try {attempt} of {cell} failed: {error}; again in {}", duration(*wait_ms))
+        }
         Event::Failed(failure) => {
             let mut text = format!("failed {}: {}", failure.cell, failure.error);
             for (what, value) in [("hint", &failure.hint), ("log", &failure.log)] {
@@ -211,6 +214,13 @@ impl Observer for Bars {
                     bar.set_style(style("{elapsed:>6} {wide_msg}"));
                     bar.set_message(cell.clone());
                     state.cells.insert(cell.clone(), (bar, None));
+                }
+            }
+            Event::Retrying { cell, .. } => {
+                state.running -= 1;
+                if let Some((bar, _)) = state.cells.remove(cell) {
+                    bar.finish_and_clear();
+                    self.multi.remove(&bar);
                 }
             }
             Event::Progress { cell, done, total, unit } => {

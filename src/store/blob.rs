@@ -80,6 +80,7 @@ impl Store {
         let digest = Digest::of_file(path)?;
         let bytes = path.metadata().map_err(Error::io(path))?.len();
         fault::point("blob.hashed");
+        let _hold = self.about_to_publish(digest)?;
         let own = self.is_work(path);
         let there = self.is_there(&digest, bytes)?;
         match self.objects.path(&blob_name(&digest)) {
@@ -111,6 +112,7 @@ impl Store {
     /// Puts bytes that are in memory anyway.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
         let digest = Digest::of(bytes);
+        let _hold = self.about_to_publish(digest)?;
         if !self.is_there(&digest, bytes.len() as u64)? {
             self.objects.put(&blob_name(&digest), bytes.to_vec())?;
         }

@@ -32,6 +32,12 @@ pub const TAKEOVER_POINTS: &[&str] = &["lease.stale", "lease.moved"];
 static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
 static PASSED: AtomicU64 = AtomicU64::new(0);
 
+/// Points of a collection of garbage.
+pub const GC_POINTS: &[&str] = &["gc.marked", "gc.record", "gc.blob"];
+
+/// Points of a training's checkpoint.
+pub const CHECKPOINT_POINTS: &[&str] = &["checkpoint.before", "checkpoint.published"];
+
 /// Ends the process here if the environment asked for it.
 pub fn point(label: &str) {
     let armed = ARMED.get_or_init(|| {

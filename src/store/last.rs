@@ -28,8 +28,26 @@ pub struct Last {
 impl Store {
     /// By cell. A file that cannot be read counts as absent: it only makes reasons poorer.
     pub fn last(&self, pipeline: &str) -> Result<HashMap<String, Last>> {
-        let Some(bytes) = self.objects.get(&last_name(pipeline))? else { return Ok(HashMap::new()) };
+        let Some(bytes) = self.objects.get(&name_in("last", pipeline))? else { return Ok(HashMap::new()) };
         Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// Names of the files that hold latest keys, one a pipeline.
+    pub fn last_names(&self) -> Result<Vec<String>> {
+        Ok(self.objects.list("last")?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The latest keys in one of these files.
+    ///
+    /// # Errors
+    /// It is damaged. Where a collection asks what to keep, that must not count as nothing.
+    pub fn last_of(&self, name: &str) -> Result<Vec<Digest>> {
+        let Some(bytes) = self.objects.get(name)? else { return Ok(Vec::new()) };
+        let cells: HashMap<String, Last> = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::store(format!("{name} is damaged: {e}"))
+                .with_hint("run `scaleshot verify --repair`, then the pipeline")
+        })?;
+        Ok(cells.into_values().map(|last| last.key).collect())
     }
 
     /// Overlays `changed` on what is there; two runs of one pipeline keep each other's entries, on one machine by
@@ -38,7 +56,7 @@ impl Store {
         if changed.is_empty() {
             return Ok(());
         }
-        let name = last_name(pipeline);
+        let name = name_in("last", pipeline);
         let _lock = match self.lock_named(&name.replace('/', "-")) {
             // They spare work and make reasons richer: a store that can only be read does without.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return Ok(()),
@@ -68,8 +86,12 @@ impl Store {
 }
 
 /// Pipeline names are the user's, so anything that could be more than a file name is replaced by its digest.
-fn last_name(pipeline: &str) -> String {
+pub(super) fn name_in(folder: &str, pipeline: &str) -> String {
     let plain = (1..=80).contains(&pipeline.len())
         && pipeline.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    if plain { format!("last/{pipeline}.json") } else { format!("last/{}.json", Digest::of(pipeline.as_bytes())) }
+    if plain {
+        format!("{folder}/{pipeline}.json")
+    } else {
+        format!("{folder}/{}.json", Digest::of(pipeline.as_bytes()))
+    }
 }

@@ -1,4 +1,4 @@
-//! Locks of this machine: for moments, and shared by every run.
+//! Locks of this machine, for moments.
 //!
 //! Advisory locks on open files, which the system frees when their holder dies, however it dies. They reach as
 //! far as the file system does; what must hold between machines is a lease ([`super::lease`]).
@@ -12,16 +12,6 @@ use super::Store;
 use crate::error::{Error, Result};
 
 impl Store {
-    /// Held shared by every run, so that a collection of garbage can see that it is not alone on this machine.
-    pub fn share(&self) -> Result<File> {
-        let path = self.home.join("locks");
-        std::fs::create_dir_all(&path).map_err(Error::io(&path))?;
-        let path = path.join("store");
-        let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
-        file.lock_shared().map_err(Error::io(&path))?;
-        Ok(file)
-    }
-
     /// Waits for a lock that is held for moments only.
     pub(super) fn lock_named(&self, name: &str) -> Result<File> {
         let path = self.home.join("locks").join(name);

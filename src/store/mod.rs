@@ -5,6 +5,8 @@
 //! | `blobs/ab/abcdef…` | one file of an artifact, named by its blake3 digest | aside, then renamed; never changed |
 //! | `records/KEY.json` | what the cell with this key was ([`Record`]) | after all its blobs, in one step |
 //! | `last/PIPELINE.json` | each cell's latest key, for reasons and as an index of records | after the record, in one step |
+//! | `frozen/PIPELINE.json` | cells that stay as they are ([`Frozen`]) | in one step |
+//! | `runs/TIME-ID.json` | what was current when a run ended ([`RunEntry`]) | at its end |
 //! | `tasks/KEY.json` | a cell's whole input, for executors outside this process | before the cell is handed out |
 //! | `logs/KEY.log` | what the cell said, every attempt | while it runs |
 //! | `leases/KEY.json` | who computes the cell now ([`lease`]) | before it runs; removed after |
@@ -17,7 +19,8 @@
 //! |---|---|
 //! | `work/run-…/` | files on their way in; swept once their process is dead |
 //! | `scratch/KEY/` | checkpoints of a cell, until it is done |
-//! | `locks/` | held for moments, and by every run |
+//! | `locks/` | held for moments |
+//! | `live/` | a locked file a run, with what it relies on ([`live`]) |
 //! | `content/` | copies of blobs, where the store is not a folder ([`cache`]) |
 //! | `sources/` | the stat cache of outside files ([`source`]) |
 //!
@@ -30,11 +33,14 @@ pub mod artifact;
 mod backend;
 mod blob;
 mod cache;
-mod fault;
-#[allow(dead_code, reason = "only a collection of garbage forgets runs")]
+mod exchange;
+pub(crate) mod fault;
+mod frozen;
+mod garbage;
 mod journal;
 mod last;
 mod lease;
+mod live;
 mod lock;
 mod log;
 pub mod objects;
@@ -49,10 +55,14 @@ mod survey;
 mod work;
 
 pub use blob::BlobState;
-pub use fault::{POINTS as FAULT_POINTS, TAKEOVER_POINTS};
+pub use exchange::Copied;
+pub use fault::{CHECKPOINT_POINTS, GC_POINTS, POINTS as FAULT_POINTS, TAKEOVER_POINTS};
+pub use frozen::Frozen;
+pub use garbage::{Garbage, Keep};
 pub use journal::RunEntry;
 pub use last::Last;
 pub use lease::Lease;
+pub use live::{Hold, Live};
 pub use log::Log;
 pub use owner::Owner;
 pub use requests::Requests;
@@ -60,6 +70,7 @@ pub use survey::Survey;
 pub use work::WorkFolder;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -80,6 +91,7 @@ pub struct Store {
     home: PathBuf,
     session: work::Session,
     blobs: blob::Moved,
+    live: live::Registered,
     checked: blob::Checked,
     cache: cache::Cache,
     leases: lease::Leases,
@@ -111,6 +123,7 @@ impl Store {
             home,
             session: work::Session::default(),
             blobs: blob::Moved::default(),
+            live: live::Registered::default(),
             checked: blob::Checked::default(),
             cache: cache::Cache::open(content),
             leases: lease::Leases::default(),
@@ -178,6 +191,29 @@ impl Store {
         let was = self.record_stamp(key)?.is_some();
         self.objects.delete(&record_name(key))?;
         Ok(was)
+    }
+
+    /// Small files that are not records and cannot be read: (name, what is wrong).
+    pub fn broken_indexes(&self) -> Result<Vec<(String, String)>> {
+        let mut broken = Vec::new();
+        for folder in ["last", "frozen", "runs", "tasks"] {
+            for (name, _) in self.objects.list(folder)? {
+                let Some(bytes) = self.objects.get(&name)? else { continue };
+                let wrong = match folder {
+                    "last" => serde_json::from_slice::<HashMap<String, Last>>(&bytes).err(),
+                    "frozen" => serde_json::from_slice::<HashMap<String, Frozen>>(&bytes).err(),
+                    "runs" => serde_json::from_slice::<RunEntry>(&bytes).err(),
+                    _ => serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).err(),
+                };
+                broken.extend(wrong.map(|e| (name.clone(), format!("{name} is damaged: {e}"))));
+            }
+        }
+        Ok(broken)
+    }
+
+    /// Forgets one of them: reasons get poorer, what was frozen is thawed, and no result is lost.
+    pub fn delete_index(&self, name: &str) -> Result<()> {
+        self.objects.delete(name)
     }
 
     /// A cell's whole input, for an executor outside this process. `T` is `run::Task`, of a higher layer.

@@ -60,4 +60,24 @@ pub struct Record {
     pub finished_unix_ms: u64,
     /// The name of the cell's log in the store.
     pub log: Option<String>,
+    /// Somebody took this result as current instead of computing it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+}
+
+/// How a result came to be current without being computed from its parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub unix_ms: u64,
+    /// The record whose outputs were taken, where one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Digest>,
+    /// What was different when it was accepted, as sentences.
+    pub reasons: Vec<String>,
+    /// Files that were put in by hand: `OUTPUT/FILE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Why, in the words of who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }

@@ -65,6 +65,7 @@ fn record(key: &[u8], outputs: Outputs) -> Record {
         program: "scaleshot 0".into(),
         finished_unix_ms: 1,
         log: None,
+        accepted: None,
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
             safetensors::{self, Piece},
         },
     },
+    store::fault,
 };
 
 const FILE: &str = "checkpoint.safetensors";
@@ -80,7 +81,10 @@ pub fn save(
         pieces.push(Piece::new(format!("best.{name}"), tensor.dims().to_vec(), move || Cow::Owned(values.clone())));
     }
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    safetensors::write(&folder.join(FILE), &pieces, Some((STATE, serde_json::to_string(state)?)))
+    fault::point("checkpoint.before");
+    safetensors::write(&folder.join(FILE), &pieces, Some((STATE, serde_json::to_string(state)?)))?;
+    fault::point("checkpoint.published");
+    Ok(())
 }
 
 impl Checkpoint {

@@ -36,6 +36,17 @@ fn a_thousand_cells_run_once() {
     assert_eq!(bench.run(&changed).0, ["report", "work[seed=7]"]);
 }
 
+#[test]
+fn a_hundred_thousand_cells_are_planned() {
+    let bench = Bench::new();
+    let n = 100_000;
+    let plan = bench.plan(&fan(n, 0.003));
+    assert_eq!((plan.cells.len(), plan.count(State::Run)), (n + 2, n + 2));
+    let waits = |cell: &plan::Planned| cell.reasons.last().map(ToString::to_string);
+    assert_eq!(waits(&plan.cells[1]).as_deref(), Some("waits for source"));
+    assert_eq!(waits(&plan.cells[n + 1]).as_deref(), Some("waits for work[seed=0] and 99999 more"));
+}
+
 /// How long things take, for whoever asks: `SCALESHOT_TEST_CELLS=10000`. Asserts what happens, not how fast.
 #[test]
 fn more_cells_for_whoever_asks() {

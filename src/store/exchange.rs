@@ -1,0 +1,113 @@
+//! Cells from one store to another: records with their blobs and logs, and the latest keys that name them.
+//!
+//! Every blob is digested on its way and every record is held against its key, so a damaged store cannot hand its
+//! damage on. Blobs go before their record, as when a cell is computed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Last, Store, garbage, part, record::Record};
+use crate::{
+    digest::Digest,
+    error::{Error, Result},
+};
+
+/// What [`Store::copy_cells`] did.
+#[derive(Clone, Debug, Default)]
+pub struct Copied {
+    pub records: usize,
+    /// Of the records asked for, those that were there already.
+    pub there: usize,
+    pub blobs: usize,
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Copies the records that `wanted` picks into `target`, with all that they were made from as far as this
+    /// store has it. What is there already stays as it is.
+    ///
+    /// # Errors
+    /// A record or a blob is damaged or missing: it is named, and what was copied before it stays.
+    pub fn copy_cells(&self, target: &Store, wanted: &dyn Fn(&Record) -> bool) -> Result<Copied> {
+        let mut records: HashMap<Digest, Record> = HashMap::new();
+        for key in self.records()? {
+            if let Some(record) = self.record(&key)? {
+                records.insert(key, record);
+            }
+        }
+        let roots: HashSet<Digest> = records.iter().filter(|(_, r)| wanted(r)).map(|(key, _)| *key).collect();
+        let mut keys: Vec<Digest> = garbage::with_origins(&records, &roots).into_iter().collect();
+        keys.sort();
+        // Nothing that is copied may be collected before its record is there.
+        let _live = target.live()?;
+        let mut copied = Copied::default();
+        for key in &keys {
+            let record = &records[key];
+            if part::key(&record.parts) != *key {
+                return Err(Error::store(format!(
+                    "record {} ({}) is damaged: its parts make another key",
+                    key.short(),
+                    record.cell
+                )));
+            }
+            if target.record_stamp(key)?.is_some() && target.record(key).is_ok() {
+                let whole = target
+                    .record(key)?
+                    .map_or(Ok(false), |r| Ok::<_, Error>(target.first_missing(&r.outputs)?.is_none()))?;
+                if whole {
+                    copied.there += 1;
+                    continue;
+                }
+            }
+            for digest in garbage::blobs_of(record) {
+                self.copy_blob(target, record, &digest, &mut copied)?;
+            }
+            if let Some(text) = self.read_log(key)? {
+                target.objects.put(&format!("logs/{key}.log"), text.into_bytes())?;
+            }
+            target.put_record(record)?;
+            copied.records += 1;
+        }
+        self.copy_last(target, &keys)?;
+        Ok(copied)
+    }
+
+    fn copy_blob(&self, target: &Store, record: &Record, digest: &Digest, copied: &mut Copied) -> Result<()> {
+        let output = record.outputs.values().flat_map(|a| &a.files).find(|f| f.digest == *digest);
+        let Some(bytes) = self.blob_bytes(digest)? else {
+            return match output {
+                Some(file) => Err(Error::store(format!("{}: file {} is missing", record.cell, file.name))
+                    .with_hint("run the pipeline on that store again, or `scaleshot verify --repair` it")),
+                // A listing of sources makes reasons richer; a record is whole without.
+                None => Ok(()),
+            };
+        };
+        if target.blob_bytes(digest)? == Some(bytes) {
+            return Ok(());
+        }
+        let (found, bytes) = target.put_file(&self.local(digest)?)?;
+        if found != *digest {
+            let name = output.map_or("a listing", |f| f.name.as_str());
+            return Err(Error::store(format!("{}: {name} is damaged: blob {}", record.cell, digest.short()))
+                .with_hint("run `scaleshot verify --repair` on that store"));
+        }
+        copied.blobs += 1;
+        copied.bytes += bytes;
+        Ok(())
+    }
+
+    /// The latest keys of cells that the target has none for, so that reasons there have something to be told
+    /// against.
+    fn copy_last(&self, target: &Store, keys: &[Digest]) -> Result<()> {
+        let mut by_pipeline: BTreeMap<String, BTreeMap<String, Last>> = BTreeMap::new();
+        for key in keys {
+            let Some(record) = target.record(key)? else { continue };
+            let Some(stamp) = target.record_stamp(key)? else { continue };
+            let is_latest = self.last(&record.pipeline)?.get(&record.cell).is_some_and(|last| last.key == *key);
+            if is_latest && !target.last(&record.pipeline)?.contains_key(&record.cell) {
+                let last = Last { key: *key, stamp, wall_ms: record.wall_ms, outputs: record.outputs };
+                by_pipeline.entry(record.pipeline).or_default().insert(record.cell, last);
+            }
+        }
+        by_pipeline.iter().try_for_each(|(pipeline, cells)| target.update_last(pipeline, cells))
+    }
+}

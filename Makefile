@@ -15,6 +15,9 @@ VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-crash test-stores check format lint docs real-tables \
         bench bench-setup bench-compute bench-memory bench-data check-timm
+        bench bench-setup bench-compute
+.PHONY: help build quickstart real data test check format lint docs real-tables \
+        bench bench-setup bench-compute bench-memory check-timm
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18

@@ -81,7 +81,7 @@ fn a_report_has_plots_cards_methods_and_a_way_back_to_the_data() {
     assert!(study.path("reports/index.html").is_file());
     let events =
         std::fs::read(folder.join("tensorboard/pretrain,fraction=1.0/events.out.tfevents.0.scaleshot")).unwrap();
-    assert!(events.windows(14).any(|w| w == b"brain.Event:2\x1a") || events.windows(13).any(|w| w == b"brain.Event:2"));
+    assert!(events.windows(13).any(|w| w == b"brain.Event:2"));
 
     // A deleted folder is written again by a run that computes nothing, to the same bytes.
     let before = study.report();
@@ -106,8 +106,8 @@ fn runs_and_cells_can_be_compared() {
     assert_eq!(accuracy["pairs"], 8);
     // The first run is also what its report folder says it was, and the second is what is current.
     let text = study.must(&["diff", "reports/tiny", "tiny"]);
-    assert!(text.contains("0.1 => 0.3  8 cells"), "{text}");
-    assert!(study.must(&["diff", "other/tiny", "tiny"]).contains("16 have the same key"), "{text}");
+    assert!(text.contains("0.1 => 0.3"), "{text}");
+    assert!(study.must(&["diff", "other/tiny", "tiny"]).contains("20 have the same key"), "{text}");
     let cells = study.must(&[
         "diff",
         "transfer[fraction=0.5,shots=1,seed=0]",
@@ -123,7 +123,7 @@ fn runs_and_cells_can_be_compared() {
 #[test]
 fn a_cell_is_shown_as_tables_images_and_curves() {
     let study = Study::new(TINY);
-    study.must(&["run", "x.yaml", "pretrain"]);
+    study.must(&["run", "x.yaml", "pretrain", "-p", "epochs=3"]);
     let shown = |words: &[&str], locale: &str| {
         let out = study.command(words).env("LC_ALL", locale).env("COLUMNS", "80").output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -134,7 +134,7 @@ fn a_cell_is_shown_as_tables_images_and_curves() {
     let braille = shown(&["show", "pretrain[fraction=1.0]", "curve", "--curve", "loss"], "C.UTF-8");
     assert!(braille.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)), "{braille}");
     let grid = shown(&["show", "pixels", "--images", "3"], "C");
-    let pictures = grid.lines().filter(|l| l.chars().filter(|c| "=+*#%@".contains(*c)).count() > 20).count();
+    let pictures = grid.lines().filter(|l| l.chars().filter(|c| ".:-=+*#%@".contains(*c)).count() > 30).count();
     assert!(pictures >= 6, "three images beside each other:\n{grid}");
     let quiet = shown(&["show", "pixels"], "C");
     assert!(quiet.len() < grid.len(), "nothing is drawn into a pipe unless it is asked for");

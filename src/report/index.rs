@@ -151,14 +151,14 @@ mod tests {
                 pages: vec!["index.html".into()],
                 ..Summary::default()
             };
-            note(&folder, summary.clone(), Some(ran("first"))).unwrap();
-            note(&folder, summary, Some(ran("second"))).unwrap();
+            note(&folder, summary.clone(), Some(ran("run-one"))).unwrap();
+            note(&folder, summary, Some(ran("run-two"))).unwrap();
         }
         std::fs::create_dir(root.path().join("other")).unwrap();
         write(root.path()).unwrap();
         let html = std::fs::read_to_string(root.path().join("index.html")).unwrap();
         assert!(html.contains("2 pipelines.") && html.contains("href=\"a/study.html\""), "{html}");
         assert!(html.find("Title of a") < html.find("Title of b"));
-        assert!(html.find("second") < html.find("first"), "the newest run comes first");
+        assert!(html.find("run-two") < html.find("run-one"), "the newest run comes first");
     }
 }

@@ -194,7 +194,17 @@ pub fn summarise(frame: &Frame, spec: &Spec) -> Result<Summary> {
     let mut xs: Vec<Value> = rows.iter().map(|&r| x[r].clone()).collect();
     xs.sort_by(natural_order);
     xs.dedup();
-    let colors = sorted_keys(rows.iter().map(|&r| color.at(r)).collect());
+    let mut colors = sorted_keys(rows.iter().map(|&r| color.at(r)).collect());
+    if let Some(other) = &spec.other {
+        // One's own stands before what it is compared with, whatever the two are called.
+        let is_other = |c: &Vec<Value>| c.last().is_some_and(|o| o == other);
+        for pair in 1..colors.len() {
+            let (a, b) = (&colors[pair - 1], &colors[pair]);
+            if a[..a.len() - 1] == b[..b.len() - 1] && is_other(a) {
+                colors.swap(pair - 1, pair);
+            }
+        }
+    }
     let panels = sorted_keys(rows.iter().map(|&r| panel.at(r)).collect());
     let mut out = Vec::new();
     for p in &panels {

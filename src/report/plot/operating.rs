@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn precision_falls_by_steps_and_ends_at_prevalence() {
+    fn precision_falls_by_steps() {
         let (scores, positive) = (vec![0.9, 0.8, 0.7, 0.6], vec![true, false, true, false]);
         let curve = sweep(Diagnostic::PrecisionRecall, &scores, &positive);
         assert_eq!((curve[0], curve[50]), (1.0, 1.0));

@@ -114,7 +114,6 @@ pub fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::invalid("bug: the parts do not make the key").into());
     }
     let record = Record {
-        measured: Default::default(),
         key,
         kind: cell.kind.name().into(),
         kind_version: cell.kind.version(),
@@ -123,6 +122,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         parts: why.parts,
         outputs,
         notes: old.as_ref().map(|r| r.notes.clone()).unwrap_or_default(),
+        measured: old.as_ref().map(|r| r.measured.clone()).unwrap_or_default(),
         wall_ms: old.as_ref().map_or(0, |r| r.wall_ms),
         cpu_ms: old.as_ref().and_then(|r| r.cpu_ms),
         peak_rss_bytes: old.as_ref().and_then(|r| r.peak_rss_bytes),

@@ -151,7 +151,8 @@ impl Graph {
         let boxes = self.vertices.iter().map(|v| diagram::Vertex {
             name: v.name.clone(),
             about: v.kind.into(),
-            under: format!("{}{}", v.kind, v.matrix()),
+            under: if v.cells > 1 { format!("{}, {} cells", v.kind, v.cells) } else { v.kind.into() },
+            more: v.axes.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(" × "),
             parents: v.parents.iter().copied().collect(),
             many: v.cells > 1,
             bad: false,

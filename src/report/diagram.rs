@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     html::escape,
-    plot::{Drawing, fit},
+    plot::{Drawing, fit, text_width},
 };
 use crate::error::Result;
 
@@ -20,6 +20,8 @@ pub struct Vertex {
     pub about: String,
     /// The second line in the box.
     pub under: String,
+    /// More of it, broken into lines: the axes of a matrix.
+    pub more: String,
     /// Places of what it needs; each comes before it.
     pub parents: Vec<usize>,
     /// Stands for many, and is drawn as a stack.
@@ -37,7 +39,9 @@ pub struct Diagram {
 }
 
 const WIDE: f64 = 176.0;
+/// Height of a box without lines of [`Vertex::more`], and of each of them.
 const HIGH: f64 = 46.0;
+const LINE: f64 = 15.0;
 const STEP: f64 = WIDE + 56.0;
 const MARGIN: f64 = 8.0;
 
@@ -76,7 +80,7 @@ fn layers(nodes: &[Vertex]) -> Vec<usize> {
 }
 
 /// y of every slot of every layer, and the height of the whole.
-fn places(nodes: &[Vertex], layer: &[usize]) -> (Vec<BTreeMap<Slot, f64>>, f64) {
+fn places(nodes: &[Vertex], layer: &[usize], high: f64) -> (Vec<BTreeMap<Slot, f64>>, f64) {
     let count = layer.iter().map(|l| l + 1).max().unwrap_or(0);
     let mut slots_of: Vec<Vec<Slot>> = vec![Vec::new(); count];
     // What leads to each slot: a node may be led to by many edges, a passing edge by its own beginning.
@@ -107,31 +111,46 @@ fn places(nodes: &[Vertex], layer: &[usize]) -> (Vec<BTreeMap<Slot, f64>>, f64) 
         };
         let mut ordered: Vec<(f64, Slot)> = slots.iter().map(|s| (height(s), *s)).collect();
         ordered.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let mut y = MARGIN + HIGH / 2.0;
+        let mut y = MARGIN + high / 2.0;
         let mut last = false;
         let mut place = BTreeMap::new();
         for (i, (_, slot)) in ordered.iter().enumerate() {
             let is_node = matches!(slot, Slot::Node(_));
             if i > 0 {
                 y += match (last, is_node) {
-                    (true, true) => HIGH + 20.0,
+                    (true, true) => high + 20.0,
                     (false, false) => 12.0,
-                    _ => HIGH / 2.0 + 16.0,
+                    _ => high / 2.0 + 16.0,
                 };
             }
             last = is_node;
             place.insert(*slot, y);
         }
-        tallest = tallest.max(y + HIGH / 2.0 + MARGIN);
+        tallest = tallest.max(y + high / 2.0 + MARGIN);
         placed.push(place);
     }
     (placed, tallest)
 }
 
+/// Words in lines of at most `width` units; a word that is longer is cut.
+fn broken(text: &str, width: f64) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for word in text.split(" × ").filter(|w| !w.is_empty()) {
+        match out.last_mut() {
+            Some(line) if text_width(&format!("{line} × {word}")) <= width => line.push_str(&format!(" × {word}")),
+            _ => out.push(fit(word, width)),
+        }
+    }
+    out
+}
+
 impl Diagram {
     pub fn of(nodes: Vec<Vertex>) -> Self {
         let layer = layers(&nodes);
-        let (placed, height) = places(&nodes, &layer);
+        let more: Vec<Vec<String>> = nodes.iter().map(|n| broken(&n.more, WIDE - 18.0)).collect();
+        // One height for all, so that edges stay level.
+        let high = HIGH + LINE * more.iter().map(Vec::len).max().unwrap_or(0) as f64;
+        let (placed, height) = places(&nodes, &layer, high);
         let left = |layer: usize| layer as f64 * STEP + MARGIN;
         let width = left(placed.len()) - (STEP - WIDE) + MARGIN;
         let mut body = String::new();
@@ -156,26 +175,34 @@ impl Diagram {
             }
         }
         for (i, n) in nodes.iter().enumerate() {
-            let (x, y) = (left(layer[i]), placed[layer[i]][&Slot::Node(i)] - HIGH / 2.0);
+            let (x, y) = (left(layer[i]), placed[layer[i]][&Slot::Node(i)] - high / 2.0);
             let class = if n.bad { "node bad" } else { "node" };
             let frame = |d: f64| {
                 format!(
-                    "<rect class=\"{class}\" x=\"{}\" y=\"{}\" width=\"{WIDE}\" height=\"{HIGH}\" rx=\"4\"/>",
+                    "<rect class=\"{class}\" x=\"{}\" y=\"{}\" width=\"{WIDE}\" height=\"{high}\" rx=\"4\"/>",
                     x + d,
                     y + d
                 )
             };
             let stack = if n.many { frame(6.0) + &frame(3.0) } else { String::new() };
             let under = if n.under.is_empty() { n.about.clone() } else { n.under.clone() };
+            let lines: String = more[i]
+                .iter()
+                .enumerate()
+                .map(|(k, line)| {
+                    let at = y + 36.0 + LINE * (k + 1) as f64;
+                    format!("<text class=\"tick\" x=\"{}\" y=\"{at}\">{}</text>", x + 10.0, escape(line))
+                })
+                .collect();
             body.push_str(&format!(
-                "<g>{stack}{}<text class=\"panel-title\" x=\"{tx}\" y=\"{}\">{}</text><text class=\"tick\" x=\"{tx}\" y=\"{}\">{}</text><title>{}</title></g>",
+                "<g>{stack}{}<text class=\"panel-title\" x=\"{tx}\" y=\"{}\">{}</text><text class=\"tick\" x=\"{tx}\" y=\"{}\">{}</text>{lines}<title>{}</title></g>",
                 frame(0.0),
                 y + 19.0,
                 // Bold letters are about a tenth wider than the regular ones that are measured.
                 escape(&fit(&n.name, (WIDE - 20.0) / 1.12)),
                 y + 36.0,
                 escape(&fit(&under, WIDE - 18.0)),
-                escape(&format!("{} ({}): {}", n.name, n.about, n.under)),
+                escape(format!("{} ({}): {} {}", n.name, n.about, n.under, n.more).trim_end()),
                 tx = x + 10.0,
             ));
         }
@@ -209,7 +236,7 @@ mod tests {
         let nodes = [vertex("a", &[]), vertex("b", &[0]), vertex("c", &[0, 1]), vertex("d", &[]), vertex("e", &[2, 3])];
         let layer = layers(&nodes);
         assert_eq!(layer, [0, 1, 2, 2, 3]);
-        let (placed, _) = places(&nodes, &layer);
+        let (placed, _) = places(&nodes, &layer, HIGH);
         assert!(placed[1].contains_key(&Slot::Pass { from: 0, to: 2 }), "an edge past a layer has its own place");
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    card::Count,
+    card::{self, Count},
     frame::{label, natural_order},
     lineage::{Ancestor, Lineage},
 };
@@ -87,6 +87,7 @@ pub fn methods(lineage: &Lineage, facts: &Count<'_>) -> Result<String> {
 
 fn sentence(node: &Node<'_>, lineage: &Lineage, facts: &Count<'_>) -> Result<String> {
     let mut out = match node.kind {
+        "dataset" if card::generated(node.cells[0].1) => format!("**{}** was drawn by the program", node.name),
         "dataset" => format!("**{}** was read from its native layout", node.name),
         "merge" => format!("**{}** merges {}", node.name, parents(node, lineage, "from")),
         "subset" => format!("**{}** is a subset of {}", node.name, parents(node, lineage, "data")),

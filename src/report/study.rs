@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io::{Read, Seek, SeekFrom},
     path::Path,
 };
@@ -128,11 +128,11 @@ fn cards(lineage: &Lineage, store: &Store, facts: &Count<'_>, folder: &Path) -> 
 
 fn render(lineage: &Lineage, methods: &str, models: &[Written], sheets: &[Written]) -> Page {
     let title = lineage.report().and_then(|r| r.param("title")).map(label).unwrap_or_else(|| lineage.pipeline.clone());
-    let numbers = lineage.tables();
+    let numbers: BTreeSet<String> = lineage.tables().into_iter().map(|(name, ..)| name).collect();
     let mut page = Page::new(&format!("How this came about: {title}"))
         .kicker(&format!("scaleshot study · {}", lineage.pipeline))
         .lead(&format!(
-            "{} cells lead to {} tables of the report. Every one stands below with its key, its parameters and the digests of what it took, back to the data.",
+            "{} cells lead to the {} tables of the report. Every one stands below with its key, its parameters and the digests of what it took, back to the data.",
             lineage.cells.len(),
             numbers.len()
         ))

@@ -12,8 +12,27 @@ use crate::{
     },
 };
 
-/// The column of a comparison before which its axes stand.
-const ACROSS: &str = "across";
+/// Columns of a comparison that name no row: what was measured, and how. The levels are named apart.
+fn is_measured(name: &str) -> bool {
+    const MEASURED: [&str; 14] = [
+        "across",
+        "metric",
+        "remark",
+        "pairs",
+        "dropped",
+        "from",
+        "to",
+        "low",
+        "high",
+        "unit",
+        "units",
+        "statistic",
+        "z",
+        "p",
+    ];
+    let parts = [name.starts_with("p_"), name.starts_with("mean_"), name.ends_with("_low"), name.ends_with("_high")];
+    MEASURED.contains(&name) || parts.contains(&true)
+}
 
 /// Which columns are what.
 #[derive(Clone, Debug)]
@@ -87,16 +106,16 @@ fn rows(frame: &Frame, columns: &Differences<'_>) -> Result<Vec<Row>> {
     let (low, high) = (values(frame, "low")?, values(frame, "high")?);
     let pairs = values(frame, "pairs").ok();
     let varies = |name: &str| -> bool { values(frame, name).is_ok_and(|v| v.iter().any(|x| *x != v[0])) };
-    let compared = frame.column(ACROSS).is_ok();
+    let compared = frame.column("across").is_ok();
     let names: Vec<String> = if columns.rows.is_empty() {
         frame
             .columns()
             .iter()
             .map(|c| c.name().to_string())
-            .take_while(|n| n != ACROSS)
             .filter(|n| compared || frame.column(n).is_ok_and(|c| c.dtype().is_string()))
+            .filter(|n| !is_measured(n) && n != columns.value)
             // The levels compared come last, as `0.1 → 1`.
-            .filter(|n| !["from", "to", "remark"].contains(&n.as_str()) && !columns.panel.contains(n) && varies(n))
+            .filter(|n| !columns.panel.contains(n) && varies(n))
             .collect()
     } else {
         columns.rows.to_vec()
@@ -191,7 +210,6 @@ mod tests {
         let mut rows = Rows::new();
         for (target, difference) in [("tb", json!(0.05)), ("fractals", json!(-0.01)), ("pets", Value::Null)] {
             rows.push([
-                ("target", json!(target)),
                 ("across", json!("fraction")),
                 ("metric", json!("accuracy")),
                 ("from", json!(0.1)),
@@ -201,6 +219,8 @@ mod tests {
                 ("high", difference.as_f64().map_or(Value::Null, |d| json!(d + 0.02))),
                 ("p_t", json!(0.5)),
                 ("remark", json!(target)),
+                // Axes may stand behind what was measured.
+                ("target", json!(target)),
             ]);
         }
         let frame = rows.frame().unwrap();

@@ -15,6 +15,7 @@ VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-crash test-stores check format lint docs real-tables \
         bench bench-setup bench-compute bench-memory bench-data check-timm
+.PHONY: help build quickstart real data test test-stores test-cluster check format lint docs real-tables \
         bench bench-setup bench-compute
 .PHONY: help build quickstart real data test check format lint docs real-tables \
         bench bench-setup bench-compute bench-memory check-timm
@@ -50,6 +51,9 @@ test-crash: ## kill the program 300 times, at every write point and at random, a
 
 test-stores: ## stores on S3, Azure and Google servers, which it installs and serves on loopback
 	tests/stores/serve.py sh -c '$(CARGO) test --release --locked --lib store:: && $(CARGO) test --release --locked --test stores'
+
+test-cluster: ## pipelines as jobs of a Slurm cluster, which it installs and starts on loopback
+	tests/cluster/serve.sh $(CARGO) test --release --locked --test cluster -- --nocapture
 
 check: format lint test docs ## exactly what continuous integration runs
 

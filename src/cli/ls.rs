@@ -6,13 +6,18 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, layout,
+    Outcome,
+    executor::{Executor, ExecutorArguments, queue},
+    layout,
     output::{complain, print},
+    plan::standing_text,
     session::StoreArguments,
 };
 use crate::{
     error::{Error, Result},
-    store::{Store, record::Record},
+    kind::KINDS,
+    run::cluster::{SavedPlan, standings},
+    store::{Mark, Store, record::Record},
 };
 
 #[derive(Debug, Args)]
@@ -22,6 +27,9 @@ pub struct Arguments {
     pub word: Option<String>,
     #[command(flatten)]
     pub store: StoreArguments,
+    /// With slurm: cells of submitted plans that are pending, running or failed
+    #[command(flatten)]
+    pub executor: ExecutorArguments,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -29,10 +37,30 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let store = arguments.store.open_existing()?;
+    if arguments.executor.executor == Executor::Slurm {
+        return in_queue(arguments, &store);
+    }
     let word = arguments.word.as_deref().unwrap_or("");
     let held = |r: &Record| r.cell.contains(word) || r.kind.contains(word) || r.pipeline.contains(word);
     let records: Vec<Record> = records(&store)?.into_iter().filter(held).collect();
     print(&if arguments.json { json_text(&records) } else { text(&records) });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the plans of this store have in the queue, or failed.
+fn in_queue(arguments: &Arguments, store: &Store) -> Outcome {
+    let profile = arguments.executor.slurm(store)?;
+    let word = arguments.word.as_deref().unwrap_or("");
+    let mut found = Vec::new();
+    for digest in store.plans()? {
+        // One of another program has no jobs that this one could tell of.
+        let Ok(plan) = SavedPlan::load(store, &digest, KINDS) else { continue };
+        let done = store.marked(&digest, Mark::Done)?;
+        let open: Vec<usize> = (0..plan.pipeline.cells.len()).filter(|c| !done.contains(c)).collect();
+        let standing = standings(&plan.pipeline, store, &digest, &*queue(&digest, store, &profile), &open)?;
+        found.extend(standing.into_iter().filter(|s| s.state != "absent" && s.cell.contains(word)));
+    }
+    print(&if arguments.json { json!({ "cells": found }).to_string() + "\n" } else { standing_text(&found) });
     Ok(ExitCode::SUCCESS)
 }
 

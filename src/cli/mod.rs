@@ -2,12 +2,14 @@
 //! [`session::Session`] and the options of the rooms below.
 //!
 //! Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 a node failed or the store is damaged,
-//! 2 the command or the pipeline is invalid, 130 interrupted. No command is computed here.
+//! 2 the command or the pipeline is invalid, 130 interrupted; `cell` adds 3 and 75. No command is computed here.
 
 mod accept;
+mod cell;
 mod diff;
 mod doctor;
 mod exchange;
+mod executor;
 mod fetch;
 mod freeze;
 mod gc;
@@ -44,6 +46,8 @@ struct Typed {
 enum Command {
     /// Compute what is not there yet
     Run(run::Arguments),
+    /// Compute one cell of a saved plan, as a job of a queue or of any launcher
+    Cell(cell::Arguments),
     /// Show what `run` would do, and why
     Plan(plan::Arguments),
     /// Explain one cell: its key, what it is made of, what changed
@@ -151,6 +155,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match &typed.command {
         Command::Run(a) => run::run(a),
+        Command::Cell(a) => cell::run(a),
         Command::Plan(a) => plan::run(a),
         Command::Why(a) => why::run(a),
         Command::Graph(a) => graph::run(a),

@@ -1,16 +1,21 @@
 //! `scaleshot plan`: what `run` would do, and why. Runs nothing.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, layout,
+    Outcome,
+    executor::{Executor, ExecutorArguments, stand},
+    layout,
     output::{Colour, print},
     session::{PipelineArguments, Session, StoreArguments},
 };
-use crate::plan::{Force, Plan, PlanOptions, State, plan};
+use crate::{
+    plan::{Force, Plan, PlanOptions, State, plan},
+    run::cluster::Standing,
+};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -28,6 +33,8 @@ pub struct Arguments {
     /// List cells that need nothing too
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub executor: ExecutorArguments,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -38,8 +45,31 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let only = session.only(&arguments.cells)?;
     let force = forced(arguments.force, only.as_deref());
     let plan = plan(&session.pipeline, &session.store, &session.sources, &PlanOptions { only, force })?;
+    if arguments.executor.executor == Executor::Slurm {
+        let profile = arguments.executor.slurm(&session.store)?;
+        let standing = stand(&session.pipeline, &session.store, &session.sources, &plan, &profile)?;
+        print(&if arguments.json { json!({ "cells": standing }).to_string() + "\n" } else { standing_text(&standing) });
+        return Ok(ExitCode::SUCCESS);
+    }
     print(&if arguments.json { json_text(&plan) } else { text(&plan, arguments.all, Colour::stdout()) });
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line a cell and job, below a failed one the end of its log.
+pub fn standing_text(standing: &[Standing]) -> String {
+    let mut rows = Vec::new();
+    for s in standing {
+        rows.push(vec![s.state.clone(), s.cell.clone(), s.job.clone().unwrap_or_default(), s.detail.clone()]);
+        rows.extend(s.tail.iter().map(|line| vec![String::new(), format!("| {}", line.trim_end())]));
+    }
+    let mut out = layout::columns(&rows, &[]);
+    let states: BTreeMap<&str, usize> = standing.iter().fold(BTreeMap::new(), |mut states, s| {
+        *states.entry(s.state.as_str()).or_default() += 1;
+        states
+    });
+    let counts: Vec<String> = states.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    out.push_str(&format!("{} cells to run: {}\n", standing.len(), counts.join(", ")));
+    out
 }
 
 /// `--force` is for the cells that were named, or for all where none were.

@@ -6,22 +6,29 @@ use std::{
     time::SystemTime,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{
     Failure, Outcome,
+    executor::{self, Executor, ExecutorArguments},
     output::{Colour, complain, print},
     plan::{forced, json_text, text},
     session::{PipelineArguments, Session, StoreArguments},
 };
 use crate::{
+    digest::Digest,
     error::nearest,
     nn::kernel,
     pipeline::{Pipeline, memory_bytes, parse_value},
     plan::{PlanOptions, plan},
     progress::Cancel,
     report::runpage::RunInfo,
-    run::{RunOptions, history::History, machine, observer, reports, stop_on_signals, study},
+    run::{
+        Observer, RunOptions, Summary,
+        cluster::{self, OnInterrupt},
+        history::History,
+        machine, observer, reports, stop_on_signals, study,
+    },
 };
 
 #[derive(Debug, Args)]
@@ -61,9 +68,26 @@ pub struct Arguments {
     /// Where reports are written [default: reports]
     #[arg(long, value_name = "FOLDER")]
     pub reports: Option<PathBuf>,
+    #[command(flatten)]
+    pub executor: ExecutorArguments,
+    /// Submit the jobs and return; `run` again follows them
+    #[arg(long)]
+    pub detach: bool,
+    /// What Ctrl-C does to jobs in the queue
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub on_interrupt: Interrupted,
     /// Print one JSON line an event
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Interrupted {
+    /// They go on; `run` again follows them
+    #[default]
+    Leave,
+    /// All are cancelled
+    Cancel,
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -79,7 +103,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let observer = observer(arguments.json);
     let history = History::new(observer.as_ref());
     let started = SystemTime::now();
-    let summary = crate::run::run(&session.pipeline, &session.store, &session.sources, &options, &history)?;
+    let summary = match arguments.executor.executor {
+        Executor::Local => crate::run::run(&session.pipeline, &session.store, &session.sources, &options, &history)?,
+        Executor::Slurm => by_jobs(arguments, &session, &options, &history)?,
+    };
     let folder = arguments.reports.as_deref().unwrap_or(Path::new("reports"));
     let pages = reports::deliver(&session.pipeline, &session.store, folder)?;
     if summary.ran + summary.failed > 0 && !pages.is_empty() {
@@ -96,7 +123,39 @@ pub fn run(arguments: &Arguments) -> Outcome {
     for page in pages {
         complain(&format!("report: {}\n", page.display()));
     }
-    Ok(ExitCode::from(summary.exit_code()))
+    // Leaving is what was asked for.
+    let left = arguments.detach && summary.failed + summary.skipped + summary.blocked == 0;
+    Ok(ExitCode::from(if left { 0 } else { summary.exit_code() }))
+}
+
+fn by_jobs(
+    arguments: &Arguments,
+    session: &Session,
+    options: &RunOptions,
+    observer: &dyn Observer,
+) -> Result<Summary, Failure> {
+    let Session { pipeline, store, sources } = session;
+    let profile = arguments.executor.slurm(store)?;
+    let cluster = cluster::Options {
+        plan: options.plan.clone(),
+        profile: &profile,
+        detach: arguments.detach,
+        on_interrupt: match arguments.on_interrupt {
+            Interrupted::Leave => OnInterrupt::Leave,
+            Interrupted::Cancel => OnInterrupt::Cancel,
+        },
+        keep_going: options.keep_going,
+        cancel: options.cancel.clone(),
+    };
+    let queue = |plan: &Digest| {
+        complain(&format!("plan {plan}\n"));
+        executor::queue(plan, store, &profile)
+    };
+    let summary = cluster::run(pipeline, store, sources, &cluster, &queue, observer)?;
+    if summary.unfinished > 0 && !(summary.interrupted && arguments.on_interrupt == Interrupted::Cancel) {
+        complain("jobs go on in the queue; run again to follow them\n");
+    }
+    Ok(summary)
 }
 
 /// Command, machine and versions, for the run page.

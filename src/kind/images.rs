@@ -97,6 +97,7 @@ impl Kind for Images {
     const NAME: &'static str = "images";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Decodes, crops and resizes every image once, to Arrow shards that training maps.";
+    const FINDS_SOURCES: bool = true;
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {

@@ -135,6 +135,8 @@ pub trait Kind: Send + Sync + 'static {
     /// One sentence for the schema and `scaleshot schema`.
     const ABOUT: &'static str;
     type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync;
+    /// Finds outside files by their content (`SourceIndex::path_of`), though other cells named their folders.
+    const FINDS_SOURCES: bool = false;
 
     fn inputs() -> &'static [InputSpec] {
         const { &[] }
@@ -184,6 +186,8 @@ pub trait AnyKind: Send + Sync {
     fn check(&self, params: &Value) -> Result<Vec<(String, String)>>;
     fn resources(&self, params: &Value) -> Result<Resources>;
     fn gpus(&self, params: &Value) -> Result<u32>;
+    /// Whether it finds outside files by their content, though other cells named their folders.
+    fn finds_sources(&self) -> bool;
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>>;
     fn run(&self, params: &Value, cell: &Cell) -> Result<()>;
 }
@@ -236,6 +240,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn check(&self, params: &Value) -> Result<Vec<(String, String)>> {
         Ok(K::check(&Self::typed(params)?))
+    }
+    fn finds_sources(&self) -> bool {
+        K::FINDS_SOURCES
     }
     fn resources(&self, params: &Value) -> Result<Resources> {
         Ok(K::resources(&Self::typed(params)?))

@@ -204,6 +204,17 @@ impl<'a> Planner<'a> {
         Ok(Planner { pipeline, store, sources, options, last, frozen: store.frozen(&pipeline.name)? })
     }
 
+    /// As [`Self::new`], without what was current before: judges alike, and tells poorer reasons.
+    pub fn unread(
+        pipeline: &'a Pipeline,
+        store: &'a Store,
+        sources: &'a SourceIndex,
+        options: &'a PlanOptions,
+    ) -> Result<Self> {
+        let frozen = store.frozen(&pipeline.name)?;
+        Ok(Planner { pipeline, store, sources, options, last: HashMap::new(), frozen })
+    }
+
     /// The cells that the options ask for and all that they need, as indices in the pipeline's order.
     pub fn selection(&self) -> Vec<usize> {
         let Some(only) = &self.options.only else { return (0..self.pipeline.cells.len()).collect() };
@@ -254,6 +265,16 @@ impl<'a> Planner<'a> {
     /// What the cell was when it last was current, as far as this planner has read it.
     pub fn last(&self, cell: &str) -> Option<&Arc<Last>> {
         self.last.get(cell)
+    }
+
+    /// Fresh cells whose latest key was another one: gone back to old values, or computed elsewhere.
+    pub fn returned(&self, plan: &Plan) -> BTreeMap<String, Last> {
+        plan.cells
+            .iter()
+            .filter_map(|c| Some((c, c.current.as_ref()?)))
+            .filter(|(c, current)| self.last(&c.cell).is_none_or(|last| last != *current))
+            .map(|(c, current)| (c.cell.clone(), (**current).clone()))
+            .collect()
     }
 
     /// A record's outputs if it stands behind `key`: `Ok(Err(reason))` where it does not.

@@ -62,7 +62,11 @@ impl Estimate {
                     self.todo.insert(cell.clone(), todo);
                 }
             }
-            Event::Stopping | Event::Finished(_) | Event::Blocked { .. } | Event::Waiting { .. } => {}
+            Event::Stopping
+            | Event::Finished(_)
+            | Event::Blocked { .. }
+            | Event::Waiting { .. }
+            | Event::Queued { .. } => {}
         }
     }
 

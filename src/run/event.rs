@@ -58,6 +58,14 @@ pub enum Event {
         total: u64,
         unit: String,
     },
+    /// News of its job in a queue: submitted, adopted (found there), pending, running, lost.
+    Queued {
+        cell: String,
+        job: String,
+        state: String,
+        /// Where and since when, or what it waits for.
+        detail: String,
+    },
     /// Another process is computing this very cell.
     Waiting {
         cell: String,

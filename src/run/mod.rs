@@ -15,6 +15,7 @@
 //! stops the run, the store is valid and the next run continues.
 
 mod attempt;
+pub mod cluster;
 mod dispatch;
 mod estimate;
 mod event;
@@ -29,7 +30,7 @@ mod slots;
 pub mod study;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, RwLock, mpsc},
     time::Instant,
@@ -53,7 +54,7 @@ use crate::{
     pipeline::{CellSpec, Pipeline},
     plan::{PlanOptions, Planner, State},
     progress::Cancel,
-    store::{Last, RunEntry, Store, source::SourceIndex},
+    store::{RunEntry, Store, source::SourceIndex},
 };
 
 /// What to run and with how much of the machine.
@@ -131,15 +132,7 @@ pub fn run(
         observer.event(&Event::Blocked { cell: cell.cell.clone(), reasons });
     }
 
-    // Fresh cells whose latest key was another one: gone back to old values, or computed by another pipeline.
-    let returned: BTreeMap<String, Last> = plan
-        .cells
-        .iter()
-        .filter_map(|c| Some((c, c.current.as_ref()?)))
-        .filter(|(c, current)| planner.last(&c.cell).is_none_or(|last| last != *current))
-        .map(|(c, current)| (c.cell.clone(), (**current).clone()))
-        .collect();
-
+    let returned = planner.returned(&plan);
     if summary.blocked > 0 && !options.keep_going {
         summary.unfinished = to_run().count();
         store.update_last(&pipeline.name, &returned)?;

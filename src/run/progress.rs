@@ -58,7 +58,8 @@ fn sentence(event: &Event, run: usize) -> Option<String> {
             if *run == 0 && blocked.is_empty() {
                 return None;
             }
-            format!("{cells} cells: {fresh} fresh, {run} to run{blocked}; {threads} threads")
+            let threads = if *threads > 0 { format!("{threads} threads") } else { "by jobs".into() };
+            format!("{cells} cells: {fresh} fresh, {run} to run{blocked}; {threads}")
         }
         Event::Started { cell, reasons, resumes, .. } if run <= MANY => {
             let resumes = if *resumes { "; continues from a checkpoint" } else { "" };
@@ -68,6 +69,9 @@ fn sentence(event: &Event, run: usize) -> Option<String> {
             format!("done {cell}, {}", duration(*wall_ms))
         }
         Event::Spared { cell, .. } if run <= MANY => format!("fresh {cell}, its inputs came out as they were"),
+        Event::Queued { cell, job, state, detail } if run <= MANY || state == "lost" => {
+            format!("{state} {cell} as job {job}{}{detail}", if detail.is_empty() { "" } else { ", " })
+        }
         Event::Waiting { cell } => format!("wait {cell}: another process is computing it"),
         Event::Retrying { cell, error, attempt, wait_ms } => {
             format!("try {attempt} of {cell} failed: {error}; again in {}", duration(*wait_ms))
@@ -266,7 +270,7 @@ impl Observer for Bars {
                     total.finish_and_clear();
                 }
             }
-            Event::Waiting { .. } | Event::Stopping | Event::Blocked { .. } => {}
+            Event::Waiting { .. } | Event::Queued { .. } | Event::Stopping | Event::Blocked { .. } => {}
         }
         if let Some(total) = &state.total
             && state.told.is_none_or(|at| now.duration_since(at) > Duration::from_millis(200))

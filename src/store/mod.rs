@@ -10,6 +10,7 @@
 //! | `tasks/KEY.json` | a cell's whole input, for executors outside this process | before the cell is handed out |
 //! | `logs/KEY.log` | what the cell said, every attempt | while it runs |
 //! | `leases/KEY.json` | who computes the cell now ([`lease`]) | before it runs; removed after |
+//! | `plans/`, `jobs/` | pipelines handed to a queue, and how their cells stand ([`plans`]) | by submitters and jobs |
 //! | `owners/TOKEN.json` | a process that holds leases, and its beat ([`owner`]) | with its first lease, then every few seconds |
 //! | `damaged/` | blobs of a folder that are not what their name says | when somebody reads one |
 //!
@@ -48,6 +49,7 @@ mod memo;
 pub mod objects;
 mod owner;
 pub mod part;
+mod plans;
 mod profile;
 pub mod record;
 mod requests;
@@ -67,6 +69,7 @@ pub use lease::Lease;
 pub use live::{Hold, Live};
 pub use log::Log;
 pub use owner::Owner;
+pub use plans::Mark;
 pub use requests::Requests;
 pub use survey::Survey;
 pub use work::WorkFolder;

@@ -46,8 +46,9 @@ impl Site {
         let site = Site(Study::new(TINY));
         let source = site.0.path("w.csv");
         std::fs::write(&source, "w\n1\n2\n").unwrap();
-        // Older than the clock's grain, so that it is remembered.
+        // Older than the clock's grain (20 ms for its last change of any kind), so that it is remembered.
         date(&source, SystemTime::now() - Duration::from_secs(3600));
+        std::thread::sleep(Duration::from_millis(30));
         site
     }
 

@@ -29,7 +29,8 @@ fn small(name: &str, values: &[(&str, &str)]) -> (Study, Vec<(String, Vec<u8>)>)
     let text = std::fs::read_to_string(pipelines().join("examples").join(name)).unwrap();
     let study = Study::new(&text);
     let mut words = vec!["run".to_string(), "x.yaml".to_string()];
-    let declared = |name: &str| text.lines().any(|l| l.starts_with(&format!("  {name}:")));
+    let params = text.split("\nnodes:").next().unwrap();
+    let declared = |name: &str| params.lines().any(|l| l.starts_with(&format!("  {name}:")));
     let values = SMALL.iter().filter(|(n, _)| !values.iter().any(|(m, _)| m == n)).chain(values);
     for (name, value) in values.filter(|(n, _)| declared(n)) {
         words.extend(["-p".into(), format!("{name}={value}")]);

@@ -221,7 +221,9 @@ fn damage_is_named_and_repaired_by_computing_again() {
     // A flipped bit in an input of the cells that will run.
     let shown: Value =
         serde_json::from_str(&output(&study, &["show", "pixels", "--json", "--store", &place]).1).unwrap();
-    let digest = shown["outputs"]["images"]["files"][0]["digest"].as_str().unwrap().to_string();
+    let files = shown["outputs"]["images"]["files"].as_array().unwrap();
+    let table = files.iter().find(|f| f.to_string().contains("table.parquet")).unwrap();
+    let digest = table["digest"].as_str().unwrap().to_string();
     let path = study.path("store").join("blobs").join(&digest[..2]).join(&digest);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[100] ^= 1;

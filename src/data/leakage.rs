@@ -346,9 +346,12 @@ impl KeepOut {
     }
 }
 
-/// The first 64 bits of a digest; never 0, which stands for unknown.
+/// The first 64 bits of a digest, or of its own digest where it is shorter; never 0, which stands for unknown.
 fn first(digest: &[u8]) -> u64 {
-    digest.first_chunk().map_or(1, |b| u64::from_le_bytes(*b)).max(1)
+    match digest.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes).max(1),
+        None => short(digest),
+    }
 }
 
 /// A text or bytes by 64 bits of its digest.

@@ -11,7 +11,7 @@ use super::{
     matrix::Matrix,
     parameters::Parameters,
     reference::is_name,
-    template::Template,
+    template::{Template, is_unknown},
     yaml::{Entry, Node, Yaml},
 };
 use crate::kind::AnyKind;
@@ -174,7 +174,7 @@ fn node(entry: &Entry, registry: Registry, parameters: &Parameters, findings: &m
             let borrowed = match &template {
                 Template::Whole(expression, _) if expression.is_indexed() => true,
                 Template::Whole(expression, _) => match parameters.lookup(expression) {
-                    Some(Ok(value)) => value.is_object(),
+                    Some(Ok(value)) => value.is_object() || is_unknown(&value),
                     // What is wrong with a parameter is said where values are filled.
                     Some(Err(_)) | None => true,
                 },

@@ -213,7 +213,7 @@ mod tests {
         let schema = schema(fixture::KINDS);
         assert_eq!(schema["$defs"]["kind.join"]["description"], "Makes one dataset of many.");
         assert_eq!(schema["$defs"]["kind.join"]["properties"]["views"]["description"], "Views to keep.");
-        assert_eq!(schema["$defs"]["node"]["properties"]["join"]["$ref"], "#/$defs/kind.join");
+        assert_eq!(schema["$defs"]["node"]["properties"]["join"]["anyOf"][0]["$ref"], "#/$defs/kind.join");
         assert_eq!(schema["$defs"]["kind.train"]["properties"]["data"]["description"], "A node, or node.output.");
     }
 }

@@ -33,7 +33,7 @@ nodes:
   good: { dataset: { format: fractal, categories: 2, per_category: 4, test_per_category: 2, seed: 3, size_px: 16 } }
   good_pixels: { images: { data: good, size_px: 16 } }
   bad: { dataset: { format: image_folder, root: bad } }
-  bad_pixels: { images: { data: bad, size_px: 16, unreadable: fail } }
+  bad_pixels: { images: { data: bad, size_px: 16, unreadable: error } }
   bad_part: { subset: { data: bad_pixels, fraction: 0.5 } }
 "#;
 

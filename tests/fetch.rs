@@ -27,7 +27,7 @@ enum Manner {
 
 struct Server {
     address: String,
-    files: Arc<Mutex<BTreeMap<String, (Vec<u8>, Manner)>>>,
+    files: Arc<Files>,
     /// Ranges asked for, by path: where they begin.
     asked: Arc<Mutex<Vec<(String, u64)>>>,
 }

@@ -300,7 +300,7 @@ impl State<'_> {
             Event::NodeFails => {
                 if let Some((node, place)) = self.victim() {
                     self.counts.node_fails += 1;
-                    if self.counts.node_fails % 4 == 0 {
+                    if self.counts.node_fails.is_multiple_of(4) {
                         self.end(place, Phase::Ended, "NODE_FAIL", "NodeDown");
                     } else {
                         self.put_back(place);

@@ -201,7 +201,11 @@ impl Profile {
     }
 
     pub fn parse(text: &str) -> Result<Self> {
-        let value = parse_value(text).map_err(Error::invalid)?;
+        let mut value = parse_value(text).map_err(Error::invalid)?;
+        // An empty file asks for nothing.
+        if value.is_null() {
+            value = serde_json::json!({});
+        }
         let profile: Profile = serde_path_to_error::deserialize(&value)
             .map_err(|e| Error::invalid(format!("{}: {}", e.path(), e.inner())))?;
         let known = || crate::kind::KINDS.iter().map(|k| k.name());

@@ -121,7 +121,7 @@ fn node<'a>(bench: &'a Bench, saved: &'a SavedPlan, ran: &'a RefCell<HashMap<usi
 
 #[test]
 fn real_cells_end_as_in_a_run_of_one_machine() {
-    let bench = Bench::new(study(2), "check: true");
+    let bench = Bench::new(study(2), "{ check: true, retries: { lost: 50 } }");
     let (saved, ran) = (bench.saved(), RefCell::default());
     let weather = Weather { nodes: 20, node_fails_every_s: 97, preempts_every_s: 61, ..CALM };
     let queue = Simulated::new(weather, node(&bench, &saved, &ran));
@@ -169,9 +169,12 @@ fn who_runs_again_adopts_the_jobs_of_who_left() {
 }
 
 #[test]
-fn twenty_thousand_cells_end_each_once_on_a_thousand_nodes_in_bad_weather() {
-    let bench = Bench::new(study(199), "{ defaults: { memory: 1G }, retries: { lost: 50 } }");
-    assert_eq!(bench.pipeline.cells.len(), 20_011);
+fn many_cells_end_each_once_on_a_thousand_nodes_in_bad_weather() {
+    // 20,011 cells with SCALESHOT_TEST_CELLS=20000, which takes minutes; 2,011 otherwise.
+    let asked = std::env::var("SCALESHOT_TEST_CELLS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    let bench = Bench::new(study(asked / 100 - 1), "{ defaults: { memory: 1G }, retries: { lost: 50 } }");
+    let cells = bench.pipeline.cells.len();
+    assert_eq!(cells, asked + 11);
     let saved = bench.saved();
     let (published, current) = (RefCell::new(HashSet::new()), RefCell::new(HashSet::new()));
     // A cell in brief: inputs checked, result looked for, published once. What it would compute is left out.
@@ -201,12 +204,12 @@ fn twenty_thousand_cells_end_each_once_on_a_thousand_nodes_in_bad_weather() {
     let summary = bench.run(&queue, false, &Nobody).unwrap();
     let counts = queue.counts();
     eprintln!("{counts:?}, {:?} of simulated time", queue.now());
-    assert_eq!((summary.ran, summary.failed, summary.skipped, summary.unfinished), (20_011, 0, 0, 0), "{counts:?}");
-    assert_eq!(published.borrow().len(), 20_011);
-    assert!(counts.node_fails > 100 && counts.preemptions > 100, "{counts:?}");
+    assert_eq!((summary.ran, summary.failed, summary.skipped, summary.unfinished), (cells, 0, 0, 0), "{counts:?}");
+    assert_eq!(published.borrow().len(), cells);
+    assert!(counts.node_fails > 3 && counts.preemptions > 3, "{counts:?}");
     // Twice each: 3 GiB is reached at the third attempt.
-    assert!(counts.out_of_memory >= 2 * 400, "{counts:?}");
-    assert!(counts.submissions < 6000, "arrays were not used: {counts:?}");
+    assert!(counts.out_of_memory >= 2 * (cells / 50), "{counts:?}");
+    assert!(counts.submissions < cells / 2, "arrays were not used: {counts:?}");
 }
 
 fn record(key: Digest, cell: &str, job: &str) -> crate::store::record::Record {

@@ -110,6 +110,7 @@ fn the_papers_study_plans_without_its_data_and_says_how_to_obtain_it() {
     assert_eq!(of("covidx"), 10 * 2 * 6 * 5);
     assert_eq!(of("tuberculosis"), 10 * 2 * 5 * 5);
     assert_eq!(of("padchest_target"), 7 * 2 * 5 * 5);
+    assert_eq!(of("padchest_multi"), 7 * 2 * 5);
 }
 
 #[test]
@@ -121,7 +122,9 @@ fn the_papers_study_in_small_has_every_node_and_axis_and_needs_no_data() {
     };
     assert_eq!(nodes(&large), nodes(&small));
     assert!(small.iter().all(|c| c["state"] != "blocked"), "generated data is never missing");
-    for target in ["cifar10", "cifar100", "pets", "flowers102", "covidx", "tuberculosis", "padchest_target"] {
+    for target in
+        ["cifar10", "cifar100", "pets", "flowers102", "covidx", "tuberculosis", "padchest_target", "padchest_multi"]
+    {
         assert!(axes(&small, "transfer").iter().any(|c| c.contains(&format!("target={target},"))), "{target}");
     }
 }

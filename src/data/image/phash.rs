@@ -4,7 +4,7 @@
 //! The picture is squashed to 32 x 32 grey pixels g. With the window w, 1 inside the inscribed circle and fading
 //! to 0 over its last 4 pixels (what a turn brings in at the corners does not count), and the window's mean m,
 //!
-//! C = D (w ∘ (g - m)) Dᵀ, D[k][x] = cos(π k (2 x + 1) / 64), k < 24
+//! C = D (w ∘ (g - m)) Dᵀ, D(k, x) = cos(π k (2 x + 1) / 64), k < 24
 //!
 //! is the discrete cosine transform (DCT-II). The bits are the signs of its 256 lowest coefficients by k² + l²,
 //! the constant left out (after pHash: Zauner 2010). Signs do not see gain and offset.

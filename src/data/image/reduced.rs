@@ -258,7 +258,7 @@ struct Inverse {
     quantisation: [f32; 64],
     /// Where the k-th coefficient in the file's order belongs; 255 where it is not needed.
     places: [u8; 64],
-    /// [frequency][pixel], scaled.
+    /// By frequency and pixel, scaled.
     across: [[f32; 8]; 8],
     down: [[f32; 8]; 8],
 }

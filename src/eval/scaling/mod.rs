@@ -16,7 +16,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`law`] | the laws, their values and derivatives |
-//! | [`fit`] | least squares, and Huber's loss of the logarithms, from many starts in a fixed order |
+//! | [`mod@fit`] | least squares, and Huber's loss of the logarithms, from many starts in a fixed order |
 //! | [`refusal`] | when points cannot bear a law, in words |
 //! | [`spread`] | bootstrap intervals, and the error on sizes left out |
 

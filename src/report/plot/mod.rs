@@ -3,13 +3,13 @@
 //! | file | draws |
 //! |---|---|
 //! | [`lines`] | means with error bars over shots (categories) or over a number, logarithmic where asked |
-//! | [`bars`] | grouped bars |
+//! | [`mod@bars`] | grouped bars |
 //! | [`curves`] | learning curves, one line a run |
-//! | [`fit`] | measured points beside a fitted law with its interval band |
-//! | [`operating`] | ROC, precision-recall and reliability curves, made again from predictions |
+//! | [`mod@fit`] | measured points beside a fitted law with its interval band |
+//! | [`mod@operating`] | ROC, precision-recall and reliability curves, made again from predictions |
 //! | [`matrix`] | confusion matrices, made again from predictions |
-//! | [`forest`] | differences with their intervals |
-//! | [`print`] | any of them as one SVG file or PNG, the same bytes on every machine |
+//! | [`mod@forest`] | differences with their intervals |
+//! | [`mod@print`] | any of them as one SVG file or PNG, the same bytes on every machine |
 //!
 //! A plot is a row of panels that share one legend. Colours and inks are CSS variables, so a page's
 //! light and dark themes apply; [`Plot::drawing`] gives the form for paper. Series differ in colour

@@ -67,7 +67,8 @@ const GRACE: u32 = 3;
 const MAX_AFTER: usize = 1000;
 /// A running job's heartbeat is looked for at this distance.
 const BEATS_EVERY: Duration = Duration::from_secs(60);
-/// Submissions of one cell in one run that the queue cancelled without its fault.
+/// Submissions of one cell in one run that the queue cancelled without its fault, beyond those that a lost cell
+/// explains: each loss may cancel what waits for it.
 const MAX_RETURNS: u32 = 20;
 
 /// Prefix of the names of a plan's jobs.
@@ -480,9 +481,9 @@ impl<'a> Follower<'a> {
 
     /// The queue cancelled it because of another cell, which is not failed for good.
     fn returned(&mut self, cell: usize, summary: &mut Summary) -> Result<bool> {
-        let track = self.track(cell);
-        track.returns += 1;
-        if track.returns <= MAX_RETURNS {
+        self.track(cell).returns += 1;
+        let explained: u32 = self.tracks.values().map(|t| t.lost + t.out_of_memory).sum();
+        if self.track(cell).returns <= MAX_RETURNS + explained {
             return Ok(true);
         }
         self.fail(cell, "the queue cancels its jobs again and again".into(), None, None, summary);

@@ -321,9 +321,10 @@ impl State<'_> {
         }
     }
 
+    /// What runs on a node that is drawn from all, so that the last jobs are struck no more often than the first.
     fn victim(&mut self) -> Option<(usize, usize)> {
-        let which = self.draw(self.running.len() as u64) as usize;
-        self.running.iter().nth(which).map(|(node, place)| (*node, *place))
+        let node = self.draw(self.weather.nodes as u64) as usize;
+        self.running.get(&node).map(|place| (node, *place))
     }
 
     fn leave_node(&mut self, place: usize) {

@@ -199,7 +199,7 @@ fn many_cells_end_each_once_on_a_thousand_nodes_in_bad_weather() {
         current.borrow_mut().insert(cell);
         Exit::Done
     });
-    let weather = Weather { node_fails_every_s: 20, preempts_every_s: 15, max_jobs: 12_000, ..CALM };
+    let weather = Weather { node_fails_every_s: 1, preempts_every_s: 1, max_jobs: 12_000, ..CALM };
     let queue = Simulated::new(weather, body);
     let summary = bench.run(&queue, false, &Nobody).unwrap();
     let counts = queue.counts();

@@ -209,7 +209,8 @@ fn many_cells_end_each_once_on_a_thousand_nodes_in_bad_weather() {
     assert!(counts.node_fails > 3 && counts.preemptions > 3, "{counts:?}");
     // Twice each: 3 GiB is reached at the third attempt.
     assert!(counts.out_of_memory >= 2 * (cells / 50), "{counts:?}");
-    assert!(counts.submissions < cells / 2, "arrays were not used: {counts:?}");
+    // One by one they would be a submission each, and one more for each of the thousands of losses.
+    assert!(counts.submissions < cells, "arrays were not used: {counts:?}");
 }
 
 fn record(key: Digest, cell: &str, job: &str) -> crate::store::record::Record {

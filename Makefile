@@ -13,12 +13,8 @@ CARGO ?= cargo
 SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
-.PHONY: help build quickstart real data test test-crash test-stores check format lint docs real-tables \
-        bench bench-setup bench-compute bench-memory bench-data check-timm
-.PHONY: help build quickstart real data test test-stores test-cluster check format lint docs real-tables \
-        bench bench-setup bench-compute
-.PHONY: help build quickstart real data test check format lint docs real-tables \
-        bench bench-setup bench-compute bench-memory check-timm
+.PHONY: help build quickstart real data test test-crash test-stores test-cluster check format lint docs \
+        real-tables bench bench-setup bench-compute bench-memory bench-data check-timm
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18

@@ -15,16 +15,20 @@
 //! again, one that was out of memory with more of it, as often as the profile says; what the queue cancelled
 //! because of it then comes back with it. Only one process submits a plan at a time: it holds the plan's lease.
 
+mod ended;
+mod standing;
+mod submit;
+
+pub use self::standing::{Standing, standings};
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
 use super::{
-    cell::{Failed, Started},
-    group::{Wish, groups},
-    profile::{Profile, Request},
-    queue::{Job, Phase, Queue, Refusal, Submission, Work, base_of},
+    profile::Profile,
+    queue::{Job, Phase, Queue, Refusal, base_of},
     saved::{Done, SavedPlan},
 };
 use crate::{
@@ -61,19 +65,24 @@ pub struct Options<'a> {
 
 /// Between two looks at the queue.
 const PAUSES: std::ops::Range<u64> = 400..15_000;
-/// Looks at which an ended job may still owe its mark: a shared folder shows files late.
-const GRACE: u32 = 3;
-/// Dependencies of one job; more are gathered by gates.
-const MAX_AFTER: usize = 1000;
-/// A running job's heartbeat is looked for at this distance.
-const BEATS_EVERY: Duration = Duration::from_secs(60);
-/// Submissions of one cell in one run that the queue cancelled without its fault, beyond those that a lost cell
-/// explains: each loss may cancel what waits for it.
-const MAX_RETURNS: u32 = 20;
 
 /// Prefix of the names of a plan's jobs.
 pub fn prefix(plan: &Digest) -> String {
     format!("ss-{}-", &plan.hex()[..16])
+}
+
+/// The job that tells how a cell stands, by cell.
+fn newest<'j>(jobs: &'j [Job], prefix: &str) -> HashMap<usize, &'j Job> {
+    let mut newest: HashMap<usize, &Job> = HashMap::new();
+    for job in jobs {
+        let Some(base) = base_of(&job.name, prefix) else { continue };
+        let job_of = newest.entry(base + job.task.unwrap_or(0)).or_insert(job);
+        // A living job counts more than a later one that has ended.
+        if (job.lives(), job.number()) > (job_of.lives(), job_of.number()) {
+            *job_of = job;
+        }
+    }
+    newest
 }
 
 /// Makes the cells that the options ask for current, by jobs.
@@ -296,15 +305,7 @@ impl<'a> Follower<'a> {
         let done = self.store.marked(&self.plan, Mark::Done)?;
         let failed = self.store.marked(&self.plan, Mark::Failed)?;
         self.look_at_check(&jobs)?;
-        let mut newest: HashMap<usize, &Job> = HashMap::new();
-        for job in &jobs {
-            let Some(base) = base_of(&job.name, &self.prefix) else { continue };
-            let job_of = newest.entry(base + job.task.unwrap_or(0)).or_insert(job);
-            // A living job counts more than a later one that has ended.
-            if (job.lives(), job.number()) > (job_of.lives(), job_of.number()) {
-                *job_of = job;
-            }
-        }
+        let newest = newest(&jobs, &self.prefix);
         let mut changed = false;
         let mut absent = Vec::new();
         for cell in self.cells.clone() {
@@ -416,113 +417,6 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// A job of this run that is over, or unknown to the queue, and has not left its result.
-    fn ended(
-        &mut self,
-        cell: usize,
-        ours: Option<&str>,
-        job: Option<&Job>,
-        failed: &BTreeSet<usize>,
-        summary: &mut Summary,
-    ) -> Result<bool> {
-        if failed.contains(&cell)
-            && let Some(mark) = self.store.mark::<Failed>(&self.plan, Mark::Failed, cell)?
-            && mark.job.as_deref() == ours
-        {
-            if mark.exit == 3 {
-                // Its parents' results have gone, or a dependency was satisfied by a job that the queue forgot.
-                return self.lost(cell, &mark.error, summary);
-            }
-            let tail = mark.tail.last().map(|l| format!("; its log ends with: {}", l.trim())).unwrap_or_default();
-            self.fail(cell, format!("{} (on {}{tail})", mark.error, mark.host), mark.hint, mark.log, summary);
-            return Ok(false);
-        }
-        let track = self.track(cell);
-        track.owed += 1;
-        let state = job.map_or("unknown to the queue", |j| j.state.as_str()).to_string();
-        if state == "OUT_OF_MEMORY" {
-            let retries = self.options.profile.retries;
-            let track = self.track(cell);
-            track.out_of_memory += 1;
-            if track.out_of_memory <= retries.out_of_memory {
-                return Ok(true);
-            }
-            let (times, asked) = (track.out_of_memory, self.asked(cell)?);
-            let told = format!("out of memory {times} times, the last time with {asked}");
-            self.fail(cell, told, Some("ask for more memory in the profile".into()), None, summary);
-            return Ok(false);
-        }
-        if track.owed <= GRACE {
-            return Ok(false);
-        }
-        match state.as_str() {
-            // The queue cancels what waits for a cell that ended badly; that cell may be on its way again.
-            "CANCELLED" if job.is_some_and(|j| j.reason.contains("Dependency") || j.nodes.is_empty()) => {
-                self.returned(cell, summary)
-            }
-            "CANCELLED" => {
-                self.fail(cell, "its job was cancelled".into(), None, None, summary);
-                Ok(false)
-            }
-            "TIMEOUT" | "DEADLINE" => {
-                let hint = "ask for more time in the profile, or for a longer grace_s, within which it checkpoints";
-                self.fail(cell, "it reached its time limit".into(), Some(hint.into()), None, summary);
-                Ok(false)
-            }
-            "FAILED" => {
-                let told =
-                    format!("job {} ended without a word of the program{}", ours.unwrap_or("?"), self.shell(job));
-                self.fail(cell, told, Some(NODES.into()), None, summary);
-                Ok(false)
-            }
-            state => self.lost(cell, &state.to_lowercase(), summary),
-        }
-    }
-
-    /// The queue cancelled it because of another cell, which is not failed for good.
-    fn returned(&mut self, cell: usize, summary: &mut Summary) -> Result<bool> {
-        self.track(cell).returns += 1;
-        let explained: u32 = self.tracks.values().map(|t| t.lost + t.out_of_memory).sum();
-        if self.track(cell).returns <= MAX_RETURNS + explained {
-            return Ok(true);
-        }
-        self.fail(cell, "the queue cancels its jobs again and again".into(), None, None, summary);
-        Ok(false)
-    }
-
-    fn lost(&mut self, cell: usize, why: &str, summary: &mut Summary) -> Result<bool> {
-        let retries = self.options.profile.retries.lost;
-        let track = self.track(cell);
-        track.lost += 1;
-        if track.lost <= retries {
-            return Ok(true);
-        }
-        let told = format!("its jobs were lost {} times, the last time: {why}", track.lost);
-        self.fail(cell, told, None, None, summary);
-        Ok(false)
-    }
-
-    /// Whether a cell that the queue calls running has begun, is not done, and nobody holds its lease.
-    fn silent(&mut self, cell: usize) -> Result<bool> {
-        let now = Instant::now();
-        let track = self.track(cell);
-        if track.beat.is_some_and(|at| now.duration_since(at) < BEATS_EVERY) {
-            return Ok(false);
-        }
-        let first = track.beat.replace(now).is_none();
-        let job = track.job.clone();
-        if first {
-            return Ok(false);
-        }
-        let Some(started) = self.store.mark::<Started>(&self.plan, Mark::Started, cell)? else { return Ok(false) };
-        // A job that was put back into the queue begins anew, with an old mark.
-        let age_ms = unix_ms().saturating_sub(started.unix_ms);
-        if started.job != job || age_ms < 2 * BEATS_EVERY.as_millis() as u64 {
-            return Ok(false);
-        }
-        Ok(self.store.try_lease(&started.key)?.is_some() && self.store.record_stamp(&started.key)?.is_none())
-    }
-
     fn failed_parent(&self, cell: usize) -> Option<usize> {
         let parents = self.pipeline.cells[cell].inputs.values().flatten().map(|i| i.cell);
         parents.filter_map(|p| self.tracks.get(&p).map(|t| (p, &t.stand))).find_map(|(p, stand)| match stand {
@@ -560,191 +454,6 @@ impl<'a> Follower<'a> {
         track.told = news;
         let (cell, job) = (self.pipeline.cells[cell].id.clone(), job.id.clone());
         self.observer.event(&Event::Queued { cell, job, state: state.into(), detail: detail.into() });
-    }
-
-    fn request(&self, cell: usize) -> Result<Request> {
-        let spec = &self.pipeline.cells[cell];
-        let grown = self.tracks.get(&cell).map_or(0, |t| t.out_of_memory);
-        Ok(self.options.profile.request(spec, spec.kind.resources(&spec.params)?, grown))
-    }
-
-    fn asked(&self, cell: usize) -> Result<String> {
-        let grown = self.tracks.get(&cell).map_or(0, |t| t.out_of_memory.saturating_sub(1));
-        let spec = &self.pipeline.cells[cell];
-        let request = self.options.profile.request(spec, spec.kind.resources(&spec.params)?, grown);
-        Ok(request.memory_mib.map_or("the cluster's default".into(), |m| format!("{m} MiB")))
-    }
-
-    /// Submits cells, parents first, as far as the queue takes them. Whether any was.
-    fn submit(&mut self, absent: &[usize]) -> Result<bool> {
-        let waiting: HashSet<usize> = absent.iter().copied().collect();
-        let mut wishes = Vec::with_capacity(absent.len());
-        for &cell in absent {
-            let spec = &self.pipeline.cells[cell];
-            let parents = spec.inputs.values().flatten().map(|i| i.cell);
-            let open = |p: &usize| self.tracks.get(p).is_some_and(|t| t.stand == Stand::Open);
-            let parents: BTreeSet<usize> = parents.filter(open).collect();
-            wishes.push(Wish { cell, node: &spec.node, request: self.request(cell)?, parents });
-        }
-        for &cell in absent {
-            // From here on its old job counts for nothing.
-            let track = self.track(cell);
-            track.job = None;
-            track.owed = 0;
-        }
-        let groups = groups(wishes, self.max_array);
-        if self.first_round {
-            self.check_requests(groups.iter().map(|g| (&g[0].request, g[0].cell)))?;
-        }
-        let mut any = false;
-        for group in groups {
-            let Some(after) = self.after(&group[0].parents, &waiting)? else { break };
-            let base = group[0].cell;
-            let work = match group.as_slice() {
-                [_] => Work::Cell(base),
-                group => Work::Cells { base, tasks: group.iter().map(|w| w.cell - base).collect() },
-            };
-            let comment = if group.len() == 1 { self.pipeline.cells[base].id.clone() } else { group[0].node.into() };
-            let name = format!("{}{base}-", self.prefix);
-            let id = match self.send(name, work, group[0].request.clone(), after, comment) {
-                Ok(id) => id,
-                // What is not submitted yet is absent at the next look.
-                Err(Refusal::Full(_)) if any || !self.first_round => break,
-                Err(Refusal::Unreachable(_)) if !self.first_round => break,
-                Err(e) => return Err(refused(e)),
-            };
-            any = true;
-            if group.len() > 1 {
-                self.arrays.insert(id.clone(), group.len());
-            }
-            for wish in &group {
-                let job = if group.len() == 1 { id.clone() } else { format!("{id}_{}", wish.cell - base) };
-                let track = self.track(wish.cell);
-                track.job = Some(job.clone());
-                track.beat = None;
-                track.told = format!("submitted {job}");
-                let cell = self.pipeline.cells[wish.cell].id.clone();
-                let detail = wish.parents.len();
-                let detail = if detail == 0 { String::new() } else { format!("after {detail} cells") };
-                self.observer.event(&Event::Queued { cell, job, state: "submitted".into(), detail });
-            }
-        }
-        Ok(any)
-    }
-
-    /// Every different request once, before anything is submitted.
-    fn check_requests<'r>(&self, requests: impl Iterator<Item = (&'r Request, usize)>) -> Result<()> {
-        let mut seen = BTreeSet::new();
-        for (request, cell) in requests {
-            if seen.insert(request.clone()) {
-                let submission = Submission {
-                    name: format!("{}test", self.prefix),
-                    work: Work::Cell(cell),
-                    request: request.clone(),
-                    after: Vec::new(),
-                    comment: String::new(),
-                };
-                self.queue.check(&submission).map_err(|e| {
-                    let cell = &self.pipeline.cells[cell].id;
-                    match e {
-                        Refusal::Never(m) => Error::invalid(format!("{cell}: the queue refuses its request: {m}"))
-                            .with_hint("see partition, account, time, memory, cpus and gpus in the profile"),
-                        e => refused(e),
-                    }
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn send(
-        &mut self,
-        name: String,
-        work: Work,
-        request: Request,
-        after: Vec<String>,
-        comment: String,
-    ) -> Result<String, Refusal> {
-        self.submissions += 1;
-        let name = format!("{name}{}{:x}", self.token, self.submissions);
-        self.queue.submit(&Submission { name, work, request, after, comment })
-    }
-
-    /// Ids of the jobs to wait for; `None` where one of them is still to be submitted and the queue is full.
-    fn after(&mut self, parents: &BTreeSet<usize>, waiting: &HashSet<usize>) -> Result<Option<Vec<String>>> {
-        let mut jobs = BTreeSet::new();
-        for parent in parents {
-            match &self.tracks[parent].job {
-                Some(job) => jobs.insert(job.clone()),
-                None if waiting.contains(parent) => return Ok(None),
-                // Done a moment ago, or about to be settled.
-                None => false,
-            };
-        }
-        let mut tasks: BTreeMap<&str, usize> = BTreeMap::new();
-        for job in &jobs {
-            if let Some((array, _)) = job.split_once('_') {
-                *tasks.entry(array).or_default() += 1;
-            }
-        }
-        let whole: HashSet<String> = tasks
-            .into_iter()
-            .filter(|(array, n)| self.arrays.get(*array) == Some(n))
-            .map(|(array, _)| array.to_string())
-            .collect();
-        let short = |job: &String| job.split_once('_').map(|(a, _)| a).filter(|a| whole.contains(*a)).map(Into::into);
-        let jobs: BTreeSet<String> = jobs.iter().map(|job| short(job).unwrap_or_else(|| job.clone())).collect();
-        let mut after: Vec<String> = jobs.into_iter().collect();
-        if after.is_empty() && self.options.profile.check {
-            after.extend(self.checked()?);
-        }
-        while after.len() > MAX_AFTER {
-            let mut gates = Vec::new();
-            for some in after.chunks(MAX_AFTER) {
-                let (name, small) = (format!("{}gate-", self.prefix), self.options.profile.small());
-                match self.send(name, Work::Gate, small, some.to_vec(), "waits for many".into()) {
-                    Ok(id) => gates.push(id),
-                    Err(Refusal::Full(_)) => return Ok(None),
-                    Err(e) => return Err(refused(e)),
-                }
-            }
-            after = gates;
-        }
-        Ok(Some(after))
-    }
-
-    /// The job that looks from a node, submitted before any other of this run.
-    fn checked(&mut self) -> Result<Option<String>> {
-        if self.check.is_none() && self.first_round {
-            let (name, small) = (format!("{}check-", self.prefix), self.options.profile.small());
-            let id = self.send(name, Work::Check, small, Vec::new(), "looks for the store".into());
-            self.check = Some(id.map_err(refused)?);
-        }
-        Ok(self.check.clone())
-    }
-
-    /// # Errors
-    /// Where the job that looks from a node has failed; the others are cancelled then.
-    fn look_at_check(&mut self, jobs: &[Job]) -> Result<()> {
-        let Some(check) = &self.check else { return Ok(()) };
-        let Some(job) = jobs.iter().find(|j| j.id == *check) else { return Ok(()) };
-        match job.phase {
-            Phase::Completed => self.check = None,
-            Phase::Ended | Phase::Stuck => {
-                let ids = jobs.iter().filter(|j| j.phase < Phase::Completed).map(|j| j.id.clone()).collect::<Vec<_>>();
-                self.queue.cancel(&ids).map_err(refused)?;
-                let node = if job.nodes.is_empty() { "a node" } else { &job.nodes };
-                let told = format!(
-                    "{node} cannot compute: job {} ended as {}{}; everything was cancelled",
-                    job.id,
-                    job.state,
-                    self.shell(Some(job))
-                );
-                return Err(Error::invalid(told).with_hint(NODES));
-            }
-            Phase::Pending | Phase::Running => {}
-        }
-        Ok(())
     }
 
     /// The end of what a job's shell said, where that can be read from here.
@@ -786,66 +495,4 @@ fn refused(e: Refusal) -> Error {
         Refusal::Never(_) => "see the profile, and `sbatch` by hand",
     };
     Error::invalid(e.to_string()).with_hint(hint)
-}
-
-/// How the unfinished cells of a plan stand, for `plan` and `ls`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Standing {
-    pub cell: String,
-    /// `pending`, `running`, `failed`; `absent` where no job is known.
-    pub state: String,
-    pub job: Option<String>,
-    /// Where and since when, or why.
-    pub detail: String,
-    /// The last lines of the log of a failed cell.
-    pub tail: Vec<String>,
-}
-
-/// The store first, then the queue. `only` are the cells that are not current.
-pub fn standings(
-    pipeline: &Pipeline,
-    store: &Store,
-    plan: &Digest,
-    queue: &dyn Queue,
-    only: &[usize],
-) -> Result<Vec<Standing>> {
-    let prefix = prefix(plan);
-    let mut newest: HashMap<usize, Job> = HashMap::new();
-    for job in queue.jobs(&prefix).map_err(refused)? {
-        let Some(base) = base_of(&job.name, &prefix) else { continue };
-        let cell = base + job.task.unwrap_or(0);
-        if newest.get(&cell).is_none_or(|n| (job.lives(), job.number()) > (n.lives(), n.number())) {
-            newest.insert(cell, job);
-        }
-    }
-    let failed = store.marked(plan, Mark::Failed)?;
-    let mut out = Vec::new();
-    for &cell in only {
-        let job = newest.get(&cell);
-        let (mut state, mut detail, mut tail) = ("absent".to_string(), String::new(), Vec::new());
-        match job {
-            Some(job) if job.phase == Phase::Running => {
-                (state, detail) = ("running".into(), format!("on {} since {}", job.nodes, job.since));
-            }
-            Some(job) if job.phase == Phase::Pending => (state, detail) = ("pending".into(), job.reason.clone()),
-            Some(job) if job.phase == Phase::Stuck => (state, detail) = ("stuck".into(), job.reason.clone()),
-            job => {
-                if failed.contains(&cell)
-                    && let Some(mark) = store.mark::<Failed>(plan, Mark::Failed, cell)?
-                {
-                    (state, detail, tail) = ("failed".into(), format!("{} (on {})", mark.error, mark.host), mark.tail);
-                } else if let Some(job) = job.filter(|j| j.phase == Phase::Ended) {
-                    (state, detail) = ("failed".into(), format!("its job ended as {}", job.state));
-                }
-            }
-        }
-        out.push(Standing {
-            cell: pipeline.cells[cell].id.clone(),
-            state,
-            job: job.map(|j| j.id.clone()),
-            detail,
-            tail,
-        });
-    }
-    Ok(out)
 }

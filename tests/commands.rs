@@ -46,8 +46,21 @@ fn a_finished_study_can_be_asked_about() {
     let graph = study.must(&["graph", "x.yaml", "--mermaid"]);
     assert!(graph.contains("transfer") && graph.contains("-->"), "{graph}");
     let doctor = json(&study.must(&["doctor", "--json"]));
-    assert!(["plain", "avx2", "avx512"].contains(&doctor["kernels"].as_str().unwrap()), "{doctor}");
+    assert!(["plain", "avx2", "avx512", "amx"].contains(&doctor["kernels"].as_str().unwrap()), "{doctor}");
     study.must(&["verify"]);
+}
+
+#[test]
+fn a_kernel_that_cannot_be_used_is_told_of_once() {
+    let study = Study::new(TINY);
+    let told = |command: &[&str]| {
+        let out = study.command(command).env("SCALESHOT_KERNEL", "neon").output().unwrap();
+        assert!(out.status.success());
+        String::from_utf8(out.stderr).unwrap().matches("SCALESHOT_KERNEL=neon cannot run here").count()
+    };
+    assert_eq!((told(&["plan", "x.yaml"]), told(&["run", "x.yaml"])), (0, 1));
+    let doctor = study.command(&["doctor", "--json"]).env("SCALESHOT_KERNEL", "neon").output().unwrap();
+    assert!(json(&String::from_utf8(doctor.stdout).unwrap())["kernel_note"].as_str().unwrap().contains("neon"));
 }
 
 #[test]

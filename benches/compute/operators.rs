@@ -15,6 +15,7 @@ use scaleshot::nn::conv::Conv;
 use scaleshot::nn::element::{Bf16, Element};
 use scaleshot::nn::kernel::{self, Kernel};
 use scaleshot::nn::parameter::Parameter;
+use scaleshot::nn::prepared::{Prepared, weight_gradient};
 use scaleshot::nn::{Map, SgdAgc, norm, pool, sgd_agc::SgdAgcOptions, standardise};
 use scaleshot::random::stream::Stream;
 use std::collections::BTreeMap;
@@ -156,7 +157,6 @@ fn draw<T: Element>(len: usize) -> Buffer<T> {
 
 fn convolution<T: Element>(kernel: Kernel, conv: Conv, map: Map, count: usize, repeats: usize, rows: &mut Vec<Row>) {
     let (out, packing, mut workspace) = (conv.output(map), conv.packing(), Workspace::default());
-    let transposed = packing.transposed(conv.taps());
     let (x, dy, plain) = (draw::<T>(map.len()), draw::<T>(out.len()), draw::<f32>(packing.len()));
     let (mut y, mut dx) = (Buffer::<T>::zeros(out.len()), Buffer::<T>::zeros(map.len()));
     let (mut dw, mut gradient) = (Buffer::<f32>::zeros(packing.len()), Buffer::<f32>::zeros(packing.len()));
@@ -173,14 +173,13 @@ fn convolution<T: Element>(kernel: Kernel, conv: Conv, map: Map, count: usize, r
     };
     let times = time(repeats, || {
         let hat = standardised(&mut workspace);
-        let w = T::weights(kernel, packing, hat, &mut workspace);
-        workspace.give(w);
+        Prepared::<T>::for_forward(kernel, &conv, hat, &mut workspace).give(&mut workspace);
     });
     note("standardise and pack", 0.0, times);
     let hat = standardised(&mut workspace);
-    let w = T::weights(kernel, packing, hat, &mut workspace);
-    note("conv forward", operations, time(repeats, || conv.forward(kernel, &x, map, &w, None, &mut y)));
-    let times = time(repeats, || conv.weight_gradient(kernel, &x, map, &dy, &mut dw, &mut workspace));
+    let w = Prepared::<T>::for_forward(kernel, &conv, hat, &mut workspace);
+    note("conv forward", operations, time(repeats, || w.forward(kernel, &conv, &x, map, None, &mut y)));
+    let times = time(repeats, || weight_gradient(kernel, &conv, &x, map, &dy, &mut dw, &mut workspace));
     note("conv weight gradient", operations, times);
     note(
         "standardise backward",
@@ -192,18 +191,14 @@ fn convolution<T: Element>(kernel: Kernel, conv: Conv, map: Map, count: usize, r
     }
     let turned = |workspace: &mut Workspace| {
         let hat = standardised(workspace);
-        let mut turned = workspace.take(transposed.len());
-        packing.transpose(&hat, conv.taps(), &mut turned);
-        workspace.give(hat);
-        T::weights(kernel, transposed, turned, workspace)
+        Prepared::<T>::for_input_gradient(kernel, &conv, hat, workspace)
     };
     let times = time(repeats, || {
-        let wt = turned(&mut workspace);
-        workspace.give(wt);
+        turned(&mut workspace).give(&mut workspace);
     });
     note("standardise, transpose and pack", 0.0, times);
     let wt = turned(&mut workspace);
-    let times = time(repeats, || conv.input_gradient(kernel, &dy, map, &wt, false, &mut dx));
+    let times = time(repeats, || wt.input_gradient(kernel, &conv, &dy, map, false, &mut dx));
     note("conv input gradient", operations, times);
 }
 

@@ -73,7 +73,8 @@ def ours(executable, *words):
 
 
 def row(case, metric, unit, a, b, peer, better, runs):
-    ratio = a / b if better == "higher" else b / a
+    # Too short for the processor clock: no ratio rather than a made-up one.
+    ratio = None if min(a, b) == 0 else a / b if better == "higher" else b / a
     return dict(case=case, metric=metric, unit=unit, ours=a, peer=b, peer_name=peer, ratio=ratio, better=better, runs=runs)
 
 
@@ -149,7 +150,8 @@ def main():
                     rows = compare(executable, model, px, batch, repeats, precision, mode == "compiled")
                 keep(rows)
                 for r in rows:
-                    print("{case:48} {metric:52} {ours:14.3f} {peer:14.3f} {peer_name:24} {ratio:6.2f}".format(**r), flush=True)
+                    ratio = "      " if r["ratio"] is None else f"{r['ratio']:6.2f}"
+                    print("{case:48} {metric:52} {ours:14.3f} {peer:14.3f} {peer_name:24} ".format(**r) + ratio, flush=True)
 
 
 main()

@@ -32,7 +32,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         json!({
             "program": format!("scaleshot {}", env!("CARGO_PKG_VERSION")),
             "os": machine.os, "cpu": machine.cpu, "cores": machine.cores, "features": features,
-            "kernels": kernel::name(), "precisions": std::collections::BTreeMap::from(families), "memory_bytes": machine.memory_bytes,
+            "kernels": kernel::name(), "kernel_note": kernel::note(),
+            "precisions": std::collections::BTreeMap::from(families), "memory_bytes": machine.memory_bytes,
             "store": {"place": place, "writable": store.is_ok(), "problem": store.as_ref().err()},
             "kinds": kinds,
         })
@@ -40,12 +41,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
             + "\n"
     } else {
         let row = |name: &str, text: String| vec![name.to_string(), text];
-        let rows = [
+        let mut rows = vec![
             row("program", format!("scaleshot {}", env!("CARGO_PKG_VERSION"))),
             row("system", machine.os.clone()),
             row("cpu", format!("{}, {} cores", machine.cpu, machine.cores)),
             row("features", if features.is_empty() { "none that kernels use".into() } else { features.join(" ") }),
             row("kernels", families.map(|(precision, family)| format!("{precision}: {family}")).join(", ")),
+            row("", kernel::note().unwrap_or_default().to_string()),
             row("memory", layout::bytes(machine.memory_bytes)),
             row(
                 "store",
@@ -56,6 +58,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
             ),
             row("kinds", kinds.join(" ")),
         ];
+        rows.retain(|row| !row[1].is_empty());
         layout::columns(&rows, &[])
     };
     print(&text);

@@ -100,6 +100,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     stop_on_signals(&options.cancel)?;
+    complain_of_kernels();
     let observer = observer(arguments.json);
     let history = History::new(observer.as_ref());
     let started = SystemTime::now();
@@ -156,6 +157,13 @@ fn by_jobs(
         complain("jobs go on in the queue; run again to follow them\n");
     }
     Ok(summary)
+}
+
+/// Says once where this machine has to do with slower kernels than asked for or usual.
+pub fn complain_of_kernels() {
+    if let Some(note) = kernel::note() {
+        complain(&format!("note: {note}\n"));
+    }
 }
 
 /// Command, machine and versions, for the run page.

@@ -16,6 +16,7 @@ use crate::nn::conv::Conv;
 use crate::nn::element::Element;
 use crate::nn::kernel::Kernel;
 use crate::nn::parameter::{Layout, Parameter};
+use crate::nn::prepared::{self, Prepared};
 use crate::nn::{Map, norm, standardise};
 
 /// A weight-standardised convolution: its geometry and which parameter holds its weights.
@@ -73,9 +74,9 @@ impl StdConv {
         let packing = self.conv.packing();
         let mut hat = workspace.take(packing.len());
         standardise::forward(kernel, packing, &parameters[self.weight].data, &mut hat);
-        let hat = T::weights(kernel, packing, hat, workspace);
-        self.conv.forward(kernel, x, map, &hat, residual, y);
-        workspace.give(hat);
+        let weights = Prepared::for_forward(kernel, &self.conv, hat, workspace);
+        weights.forward(kernel, &self.conv, x, map, residual, y);
+        weights.give(workspace);
     }
 
     /// Adds the weight gradient to the parameter's.
@@ -90,7 +91,7 @@ impl StdConv {
     ) {
         let packing = self.conv.packing();
         let mut dhat = workspace.take(packing.len());
-        self.conv.weight_gradient(kernel, x, map, dy, &mut dhat, workspace);
+        prepared::weight_gradient(kernel, &self.conv, x, map, dy, &mut dhat, workspace);
         let Parameter { data, gradient, .. } = &mut parameters[self.weight];
         standardise::backward(kernel, packing, data, &dhat, gradient);
         workspace.give(dhat);
@@ -110,13 +111,9 @@ impl StdConv {
         let packing = self.conv.packing();
         let mut hat = workspace.take(packing.len());
         standardise::forward(kernel, packing, &parameters[self.weight].data, &mut hat);
-        let taps = self.conv.taps();
-        let mut turned = workspace.take(packing.transposed(taps).len());
-        packing.transpose(&hat, taps, &mut turned);
-        workspace.give(hat);
-        let turned = T::weights(kernel, packing.transposed(taps), turned, workspace);
-        self.conv.input_gradient(kernel, dy, map, &turned, add, dx);
-        workspace.give(turned);
+        let weights = Prepared::for_input_gradient(kernel, &self.conv, hat, workspace);
+        weights.input_gradient(kernel, &self.conv, dy, map, add, dx);
+        weights.give(workspace);
     }
 }
 

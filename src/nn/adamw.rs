@@ -143,33 +143,18 @@ impl Optimizer for AdamW {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::stream::Stream;
+    use crate::nn::parameter::examples;
 
     fn options() -> AdamWOptions {
         let parts = Parts { frozen: vec!["gn".into()], lr_factors: vec![("head".into(), 3.0)] };
         AdamWOptions { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, parts }
     }
 
-    fn parameters() -> Vec<Parameter> {
-        let mut stream = Stream::new(1, "adamw", 0, 0);
-        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| stream.normal() as f32).collect() };
-        let mut all = vec![
-            Parameter::conv("conv.weight".into(), [70, 5, 3, 3]),
-            Parameter::conv("head.conv.weight".into(), [4, 30, 1, 1]),
-            Parameter::vector("gn.bias".into(), &draw(30)),
-        ];
-        for p in &mut all {
-            p.data = p.pack(&draw(p.count()));
-            p.gradient = p.pack(&draw(p.count()));
-        }
-        all
-    }
-
     #[test]
     fn steps_follow_the_rule_on_every_kernel_and_come_back_from_a_checkpoint() {
         let options = options();
         for family in Kernel::available() {
-            let mut all = parameters();
+            let mut all = examples("adamw");
             let start: Vec<Vec<f32>> = all.iter().map(|p| p.unpack(&p.data)).collect();
             let mut wanted: Vec<Vec<f64>> = start.iter().map(|w| w.iter().map(|&v| v.into()).collect()).collect();
             let mut moments: Vec<Vec<(f64, f64)>> = start.iter().map(|w| vec![(0.0, 0.0); w.len()]).collect();
@@ -210,7 +195,7 @@ mod tests {
     fn a_state_of_something_else_is_refused() {
         let mut optimizer = AdamW::new(options());
         let say = |optimizer: &mut AdamW, name: &str, n: usize| {
-            optimizer.restore(&parameters(), &[(name.into(), vec![0.0; n])]).unwrap_err().to_string()
+            optimizer.restore(&examples("adamw"), &[(name.into(), vec![0.0; n])]).unwrap_err().to_string()
         };
         assert!(say(&mut optimizer, "first.gn.bias", 3).contains("[30]"));
         assert!(say(&mut optimizer, "first.nobody", 3).contains("nobody"));

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Products that are summed before the sum is added to the total.
-const CHAIN: usize = 512;
+pub(super) const CHAIN: usize = 512;
 /// Pixels whose inputs a panel's weights meet while they are in the cache.
 const ROWS: usize = 96;
 /// Products below which handing work to another thread costs more than it saves.
@@ -152,7 +152,7 @@ versions! {
 
 /// What a gathering adds its sums to.
 #[derive(Clone, Copy)]
-enum Base<'a, T> {
+pub enum Base<'a, T> {
     Zero,
     /// What the output holds.
     Held,

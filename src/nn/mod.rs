@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `conv` | convolution: forward and input gradient |
 //! | `weight` | convolution: weight gradient |
+//! | `winograd` | 3x3 convolutions of stride 1 in f32, with fewer products |
+//! | `prepared` | convolution: by whichever way is fastest |
 //! | `standardise` | weight standardisation, forward and backward, in packed order |
 //! | `norm` | GroupNorm + ReLU, fused both ways, recomputed rather than stored |
 //! | `pool` | zero padding, root max-pool, global average |
@@ -32,9 +34,11 @@ pub mod optimizer;
 pub mod packing;
 pub mod parameter;
 pub mod pool;
+pub mod prepared;
 pub mod sgd_agc;
 pub mod standardise;
 pub mod weight;
+pub mod winograd;
 
 #[cfg(test)]
 mod properties;

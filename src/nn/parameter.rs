@@ -83,3 +83,20 @@ impl Parameter {
 pub fn norm(values: &[f32]) -> f64 {
     values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
 }
+
+/// A convolution, a head and a vector with drawn weights and gradients, for the optimisers' tests.
+#[cfg(test)]
+pub fn examples(seed_name: &str) -> Vec<Parameter> {
+    let mut stream = crate::random::stream::Stream::new(1, seed_name, 0, 0);
+    let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| stream.normal() as f32).collect() };
+    let mut all = vec![
+        Parameter::conv("conv.weight".into(), [70, 5, 3, 3]),
+        Parameter::conv("head.conv.weight".into(), [4, 30, 1, 1]),
+        Parameter::vector("gn.bias".into(), &draw(30)),
+    ];
+    for p in &mut all {
+        p.data = p.pack(&draw(p.count()));
+        p.gradient = p.pack(&draw(p.count()));
+    }
+    all
+}

@@ -210,22 +210,7 @@ impl SgdAgc {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::stream::Stream;
-
-    fn parameters() -> Vec<Parameter> {
-        let mut stream = Stream::new(1, "agc", 0, 0);
-        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| stream.normal() as f32).collect() };
-        let mut all = vec![
-            Parameter::conv("conv.weight".into(), [70, 5, 3, 3]),
-            Parameter::conv("head.conv.weight".into(), [4, 30, 1, 1]),
-            Parameter::vector("gn.bias".into(), &draw(30)),
-        ];
-        for p in &mut all {
-            p.data = p.pack(&draw(p.count()));
-            p.gradient = p.pack(&draw(p.count()));
-        }
-        all
-    }
+    use crate::nn::parameter::examples;
 
     /// The rule in f64, unit by unit, in PyTorch's layout.
     fn definition(p: &Parameter, m: &mut [f64], options: &SgdAgcOptions, clips: bool, lr: f64) -> Vec<f64> {
@@ -254,7 +239,7 @@ mod tests {
             ..SgdAgcOptions::default()
         };
         for family in Kernel::available() {
-            let mut all = parameters();
+            let mut all = examples("agc");
             let mut optimizer = SgdAgc::new(options.clone());
             let mut momentum: Vec<Vec<f64>> = all.iter().map(|p| vec![0.0; p.count()]).collect();
             for step in 0..3 {
@@ -286,7 +271,7 @@ mod tests {
 
     #[test]
     fn frozen_parameters_stay() {
-        let (mut all, before) = (parameters(), parameters());
+        let (mut all, before) = (examples("agc"), examples("agc"));
         let options = SgdAgcOptions { frozen: vec!["conv".into(), "gn".into()], ..SgdAgcOptions::default() };
         SgdAgc::new(options).step(Kernel::Plain, &mut all, 4, 0.1);
         let same: Vec<bool> = all.iter().zip(&before).map(|(a, b)| a.data[..] == b.data[..]).collect();
@@ -296,8 +281,8 @@ mod tests {
     #[test]
     fn a_state_that_does_not_fit_is_refused() {
         let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
-        let wrong = optimizer.restore(&parameters(), &[("gn.bias".into(), vec![0.0; 3])]).unwrap_err();
+        let wrong = optimizer.restore(&examples("agc"), &[("gn.bias".into(), vec![0.0; 3])]).unwrap_err();
         assert!(wrong.to_string().contains("[30]"), "{wrong}");
-        assert!(optimizer.restore(&parameters(), &[("nobody".into(), vec![])]).is_err());
+        assert!(optimizer.restore(&examples("agc"), &[("nobody".into(), vec![])]).is_err());
     }
 }

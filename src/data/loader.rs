@@ -13,8 +13,9 @@ use super::{
     augment::{Augment, View},
     dataset::{Dataset, Task},
     image::ImageShards,
+    normalise::{Levels, Normalise},
     randaugment::{Picture, RandAugment},
-    sampling::{ImageDims, normal, render},
+    sampling::{ImageDims, render},
 };
 use crate::{
     error::{Error, Result},
@@ -158,6 +159,7 @@ pub struct Examples {
     source: Arc<dyn PixelSource>,
     places: Vec<(u32, u32)>,
     labels: Labels,
+    levels: Levels,
 }
 
 /// One look at one example in training.
@@ -200,7 +202,12 @@ impl Examples {
         if labels.len() != places.len() {
             return Err(Error::invalid(format!("{} labels for {} images", labels.len(), places.len())));
         }
-        Ok(Examples { source, places, labels })
+        Ok(Examples { source, places, labels, levels: Levels::new(Normalise::default()) })
+    }
+
+    /// The same examples, whose pixels are scaled so.
+    pub fn normalised(self, normalise: Normalise) -> Self {
+        Examples { levels: Levels::new(normalise), ..self }
     }
 
     /// The rows of a dataset that has `shard` and `slot` columns, over its images. Null labels are unknown.
@@ -234,12 +241,13 @@ impl Examples {
     pub fn take(&self, rows: &[u32]) -> Result<Self> {
         let labels = self.labels.take(rows)?;
         let places = rows.iter().map(|&r| self.places[r as usize]).collect();
-        Ok(Examples { source: self.source.clone(), places, labels })
+        Ok(Examples { source: self.source.clone(), places, labels, levels: self.levels.clone() })
     }
 
     /// The same images with other labels.
     pub fn relabelled(&self, labels: Labels) -> Result<Self> {
-        Self::new(self.source.clone(), self.places.clone(), labels)
+        let levels = self.levels.clone();
+        Ok(Examples { levels, ..Self::new(self.source.clone(), self.places.clone(), labels)? })
     }
 
     fn place(&self, example: u32) -> Result<(u32, u32)> {
@@ -268,11 +276,11 @@ impl Examples {
         Ok((self.dims(), self.bytes(example)?))
     }
 
-    /// The fixed views of `examples` into `out`: n · height · width · 3, in [-1, 1].
+    /// The fixed views of `examples` into `out`: n · height · width · 3, normalised.
     pub fn fill(&self, examples: &[u32], view: &View, out: &mut Vec<f32>) -> Result<()> {
         self.each(examples.len(), view, out, |k, image, _| {
             let (dims, bytes) = self.image(examples[k], *view != View::Stored)?;
-            render(&bytes, dims, &view.geometry(dims), image);
+            render(&bytes, dims, &view.geometry(dims), &self.levels, image);
             Ok(())
         })
     }
@@ -294,10 +302,10 @@ impl Examples {
             let (dims, bytes) = self.image(draw.example, whole)?;
             let sized = View::Whole { px: stored.height as u32 };
             let view = if *how.view == View::Stored && dims != stored { &sized } else { how.view };
-            render(&bytes, dims, &how.augment.geometry(view, dims, &mut stream), image);
+            render(&bytes, dims, &how.augment.geometry(view, dims, &mut stream), &self.levels, image);
             if let Some(operations) = how.rand_augment {
                 let mut stream = Stream::new(how.seed, "rand_augment", draw.epoch, draw.number);
-                operate(operations, how.view.size(stored), image, &mut stream);
+                operate(operations, how.view.size(stored), &self.levels, image, &mut stream);
             }
             Ok(())
         };
@@ -333,10 +341,17 @@ impl Examples {
 }
 
 /// RandAugment works on grey levels: the input goes back to them and comes again.
-fn operate(operations: &RandAugment, (height, width): (usize, usize), image: &mut [f32], stream: &mut Stream) {
-    let data = image.iter().map(|v| ((v * 0.5 + 0.5) * 255.0).round() as u8).collect();
+fn operate(
+    operations: &RandAugment,
+    (height, width): (usize, usize),
+    levels: &Levels,
+    image: &mut [f32],
+    stream: &mut Stream,
+) {
+    let data = image.iter().enumerate().map(|(i, &v)| levels.level(i % 3, v)).collect();
     let picture = operations.apply(Picture { height, width, data }, stream);
-    image.iter_mut().zip(picture.data).for_each(|(v, level)| *v = normal(f32::from(level)));
+    let grey_levels = picture.data.iter().enumerate();
+    image.iter_mut().zip(grey_levels).for_each(|(v, (i, &level))| *v = levels.table[i % 3][usize::from(level)]);
 }
 
 #[cfg(test)]
@@ -384,9 +399,24 @@ mod tests {
         let operations = RandAugment { n: 2, m: 20 };
         examples.fill_train(&draws, None, &view(Some(&operations)), &mut strong).unwrap();
         assert_ne!(plain, strong);
-        assert!(strong.iter().all(|&v| (0..256).any(|level| normal(level as f32) == v)));
+        assert!(strong.iter().all(|v| examples.levels.table[0].contains(v)));
         examples.fill_train(&draws, None, &view(Some(&operations)), &mut same).unwrap();
         assert_eq!(same, strong);
+    }
+
+    #[test]
+    fn another_scaling_changes_what_is_seen_and_nothing_else() {
+        let (plain, scaled) = (six(), six().normalised(Normalise::imagenet()));
+        let (mut a, mut b, mut part) = (Vec::new(), Vec::new(), Vec::new());
+        plain.fill(&[0, 3], &View::Stored, &mut a).unwrap();
+        scaled.fill(&[0, 3], &View::Stored, &mut b).unwrap();
+        let levels = Levels::new(Normalise::imagenet());
+        for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+            let level = ((a * 0.5 + 0.5) * 255.0).round() as usize;
+            assert_eq!(*b, levels.table[i % 3][level], "at {i}");
+        }
+        scaled.take(&[3]).unwrap().fill(&[0], &View::Stored, &mut part).unwrap();
+        assert_eq!(part, b[18..], "examples keep their scaling when they are taken");
     }
 
     #[test]

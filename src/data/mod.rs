@@ -11,6 +11,7 @@ pub mod labels;
 pub mod leakage;
 pub mod loader;
 pub mod merge;
+pub mod normalise;
 pub mod phantom;
 pub mod pickle;
 pub mod randaugment;

@@ -1,8 +1,10 @@
 //! From stored bytes to the model's input: crop, resize, flip and warp, with normalisation in the first copy.
 //!
 //! Resizing is bilinear with antialiasing as Pillow's (a triangle as wide as the scale), in float and
-//! without rounding between the passes, so within one grey level of it. Normalisation is BiT's:
-//! (x / 255 - 0.5) / 0.5. Output is height x width x 3, grey repeated. It draws no random numbers.
+//! without rounding between the passes, so within one grey level of it. Output is height x width x 3, grey repeated,
+//! scaled as [`super::normalise`] says. It draws no random numbers.
+
+use super::normalise::Levels;
 
 /// Height, width and channels (1 or 3) of stored images; bytes are row by row, channels innermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,46 +93,72 @@ pub struct Geometry {
     pub warp: Option<Warp>,
 }
 
-/// (x / 255 - 0.5) / 0.5 in f32, the order of operations torchvision has.
-pub(super) fn normal(value: f32) -> f32 {
-    (value / 255.0 - 0.5) / 0.5
-}
-
-/// Writes `pixels` as seen through `geometry` into `out` (y.count · x.count · 3).
-pub fn render(pixels: &[u8], dims: ImageDims, geometry: &Geometry, out: &mut [f32]) {
+/// Writes `pixels` as seen through `geometry` into `out` (y.count · x.count · 3), scaled by `levels`.
+pub fn render(pixels: &[u8], dims: ImageDims, geometry: &Geometry, levels: &Levels, out: &mut [f32]) {
     let Geometry { y, x, mirrored, warp } = *geometry;
+    let grey = dims.channels == 1;
+    // Channels that are scaled differently come from one grey picture: it is resized as shares, and scaled when repeated.
+    let shares = (grey && !levels.alike).then(|| std::array::from_fn(|v| v as f32 / 255.0));
+    let tables: Tables = match &shares {
+        Some(shares) => [shares; 3],
+        None if levels.alike => [&levels.table[0]; 3],
+        None => std::array::from_fn(|c| &levels.table[c]),
+    };
     match warp {
-        None if dims.channels == 3 => resample(pixels, dims, y, x, mirrored, out),
+        None if !grey => resample(pixels, dims, y, x, mirrored, &tables, out),
         None => {
-            let mut grey = vec![0.0; y.count * x.count];
-            resample(pixels, dims, y, x, mirrored, &mut grey);
-            for (rgb, g) in out.chunks_exact_mut(3).zip(grey) {
+            let mut seen = vec![0.0; y.count * x.count];
+            resample(pixels, dims, y, x, mirrored, &tables, &mut seen);
+            for (rgb, g) in out.chunks_exact_mut(3).zip(seen) {
                 rgb.fill(g);
             }
         }
         Some(warp) => {
             let mut seen = vec![0.0; y.count * x.count * dims.channels];
-            resample(pixels, dims, y, x, false, &mut seen);
+            resample(pixels, dims, y, x, false, &tables, &mut seen);
             self::warp(&seen, y.count, x.count, dims.channels, warp, mirrored, out);
+        }
+    }
+    if shares.is_some() {
+        for rgb in out.chunks_exact_mut(3) {
+            rgb.iter_mut().enumerate().for_each(|(c, v)| *v = levels.scale(c, *v));
         }
     }
 }
 
-/// Crop and resize into an image of the same channels, normalised.
-fn resample(pixels: &[u8], dims: ImageDims, y: Axis, x: Axis, mirrored: bool, out: &mut [f32]) {
-    let (c, stride) = (dims.channels, dims.width * dims.channels);
-    let mut table = [0.0f32; 256];
-    table.iter_mut().enumerate().for_each(|(i, t)| *t = normal(i as f32));
+/// What each level of a channel becomes.
+type Tables<'a> = [&'a [f32; 256]; 3];
+
+/// Crop and resize into an image of the same channels.
+fn resample(pixels: &[u8], dims: ImageDims, y: Axis, x: Axis, mirrored: bool, tables: &Tables, out: &mut [f32]) {
+    match dims.channels {
+        1 => resample_channels::<1>(pixels, dims.width, y, x, mirrored, tables, out),
+        _ => resample_channels::<3>(pixels, dims.width, y, x, mirrored, tables, out),
+    }
+}
+
+fn resample_channels<const C: usize>(
+    pixels: &[u8],
+    width: usize,
+    y: Axis,
+    x: Axis,
+    mirrored: bool,
+    tables: &Tables,
+    out: &mut [f32],
+) {
+    let stride = width * C;
+    let looked_up = |to: &mut [f32; C], from: &[u8; C]| {
+        (0..C).for_each(|c| to[c] = tables[c][usize::from(from[c])]);
+    };
     if x.copies() && y.copies() {
-        for (k, row) in out.chunks_exact_mut(x.count * c).enumerate() {
-            let from = (y.start + y.first + k) * stride + (x.start + x.first) * c;
-            let source = &pixels[from..from + x.count * c];
+        for (k, row) in out.chunks_exact_mut(x.count * C).enumerate() {
+            let from = (y.start + y.first + k) * stride + (x.start + x.first) * C;
+            let (to, _) = row.as_chunks_mut::<C>();
+            let (source, _) = pixels[from..from + x.count * C].as_chunks::<C>();
             if mirrored {
-                for (to, from) in row.chunks_exact_mut(c).zip(source.chunks_exact(c).rev()) {
-                    to.iter_mut().zip(from).for_each(|(t, &f)| *t = table[usize::from(f)]);
-                }
+                to.iter_mut().zip(source.iter().rev()).for_each(|(t, f)| looked_up(t, f));
             } else {
-                row.iter_mut().zip(source).for_each(|(t, &f)| *t = table[usize::from(f)]);
+                to.iter_mut().zip(source).for_each(|(t, f)| looked_up(t, f));
             }
         }
         return;
@@ -139,21 +167,21 @@ fn resample(pixels: &[u8], dims: ImageDims, y: Axis, x: Axis, mirrored: bool, ou
     // Only the source rows that some output row needs are resized across.
     let top = (0..y.count).map(|k| down.of(k).0).min().unwrap_or(0);
     let bottom = (0..y.count).map(|k| down.of(k).0 + down.of(k).1.len()).max().unwrap_or(0);
-    let mut rows = vec![0.0f32; (bottom - top) * x.count * c];
-    for (r, row) in rows.chunks_exact_mut(x.count * c).enumerate() {
-        let source = &pixels[(top + r) * stride..][..stride];
-        for (k, to) in row.chunks_exact_mut(c).enumerate() {
+    let mut rows = vec![0.0f32; (bottom - top) * x.count * C];
+    for (r, row) in rows.chunks_exact_mut(x.count * C).enumerate() {
+        let (source, _) = pixels[(top + r) * stride..][..stride].as_chunks::<C>();
+        for (k, to) in row.as_chunks_mut::<C>().0.iter_mut().enumerate() {
             let (first, weights) = across.of(k);
-            for (pixel, &w) in source[first * c..].chunks_exact(c).zip(weights) {
-                to.iter_mut().zip(pixel).for_each(|(t, &p)| *t += w * table[usize::from(p)]);
+            for (pixel, &w) in source[first..].iter().zip(weights) {
+                (0..C).for_each(|c| to[c] += w * tables[c][usize::from(pixel[c])]);
             }
         }
     }
-    for (k, row) in out.chunks_exact_mut(x.count * c).enumerate() {
+    for (k, row) in out.chunks_exact_mut(x.count * C).enumerate() {
         let (first, weights) = down.of(k);
         row.fill(0.0);
         for (j, &w) in weights.iter().enumerate() {
-            let source = &rows[(first - top + j) * x.count * c..][..x.count * c];
+            let source = &rows[(first - top + j) * x.count * C..][..x.count * C];
             row.iter_mut().zip(source).for_each(|(t, &s)| *t += w * s);
         }
     }
@@ -196,6 +224,7 @@ fn warp(from: &[f32], height: usize, width: usize, channels: usize, warp: Warp, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::normalise::{Normalise, Own};
 
     const WIDE: ImageDims = ImageDims { height: 2, width: 3, channels: 3 };
 
@@ -214,13 +243,17 @@ mod tests {
         (value + 1.0) * 127.5
     }
 
+    fn symmetric() -> Levels {
+        Levels::new(Normalise::default())
+    }
+
     #[test]
     fn a_copy_normalises_and_a_mirror_moves_the_marked_corner() {
         let (pixels, mut out) = (marked(), vec![0.0; 18]);
-        render(&pixels, WIDE, &plain(WIDE), &mut out);
+        render(&pixels, WIDE, &plain(WIDE), &symmetric(), &mut out);
         assert!(out.iter().zip(&pixels).all(|(&o, &p)| o == (f32::from(p) / 255.0 - 0.5) / 0.5));
         assert_eq!(out[0], 1.0);
-        render(&pixels, WIDE, &Geometry { mirrored: true, ..plain(WIDE) }, &mut out);
+        render(&pixels, WIDE, &Geometry { mirrored: true, ..plain(WIDE) }, &symmetric(), &mut out);
         assert_eq!((out[6], out[7]), (1.0, (10.0 / 255.0 - 0.5) / 0.5));
     }
 
@@ -228,7 +261,7 @@ mod tests {
     fn grey_is_repeated() {
         let dims = ImageDims { channels: 1, ..WIDE };
         let mut out = vec![0.0; 18];
-        render(&[255, 0, 0, 0, 0, 128], dims, &plain(dims), &mut out);
+        render(&[255, 0, 0, 0, 0, 128], dims, &plain(dims), &symmetric(), &mut out);
         assert_eq!(out[..4], [1.0, 1.0, 1.0, -1.0]);
         assert_eq!(out[15], out[17]);
     }
@@ -255,10 +288,60 @@ mod tests {
             let axis = |length, to| Axis { start: 0, length, resized: to, first: 0, count: to };
             let geometry = Geometry { y: axis(height, h), x: axis(width, w), mirrored: false, warp: None };
             let mut out = vec![0.0; h * w * 3];
-            render(pixels, ImageDims { height, width, channels: 1 }, &geometry, &mut out);
+            render(pixels, ImageDims { height, width, channels: 1 }, &geometry, &symmetric(), &mut out);
             for (k, &e) in expected.iter().enumerate() {
                 let ours = grey(out[k * 3]);
                 assert!((ours - f32::from(e)).abs() < 1.0, "{h}x{w} at {k}: {ours} here, {e} by Pillow");
+            }
+        }
+    }
+
+    /// Numbers of torchvision 0.29.2, whose antialiased resize of float images is ours:
+    /// ```python
+    /// def img(c):
+    ///     y, x, k = np.meshgrid(np.arange(4), np.arange(6), np.arange(c), indexing="ij")
+    ///     return torch.from_numpy(((x*x*3 + y*7 + x*y*5 + k*50) % 256).astype(np.uint8)).permute(2, 0, 1)
+    /// def see(c, to, mean, std):
+    ///     x = F.resize(F.to_dtype(img(c), torch.float32, scale=True), to, antialias=True).expand(3, *to).clone()
+    ///     print(F.normalize(x, mean, std).permute(1, 2, 0).flatten().tolist())
+    /// see(1, [2, 4], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    /// see(3, [2, 3], [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    /// ```
+    #[test]
+    fn channels_are_scaled_as_torchvision_scales_them() {
+        let own = Normalise::Own(Own { mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6] });
+        let cases: [(usize, usize, Normalise, &[f32]); 2] = [
+            (
+                1,
+                4,
+                Normalise::imagenet(),
+                &[
+                    -1.99008, -1.90504, -1.67435, -1.74089, -1.65028, -1.42073, -1.28151, -1.18065, -0.95318,
+                    -0.638447, -0.523234, -0.298686, -1.75125, -1.66088, -1.43127, -1.31331, -1.21316, -0.985549,
+                    -0.659582, -0.54484, -0.320196, 0.172226, 0.305535, 0.526399,
+                ],
+            ),
+            (
+                3,
+                3,
+                own,
+                &[
+                    -0.146559, 0.07491, 0.222556, 0.092437, 0.266106, 0.381886, 0.503702, 0.595118, 0.656062,
+                    0.0163065, 0.205202, 0.331132, 0.392857, 0.506443, 0.582166, 0.941677, 0.945498, 0.640723,
+                ],
+            ),
+        ];
+        for (channels, width, normalise, expected) in cases {
+            let dims = ImageDims { height: 4, width: 6, channels };
+            let at = |i: usize| (i / channels / 6, i / channels % 6, i % channels);
+            let level = |(y, x, c): (usize, usize, usize)| ((x * x * 3 + y * 7 + x * y * 5 + c * 50) % 256) as u8;
+            let pixels: Vec<u8> = (0..24 * channels).map(|i| level(at(i))).collect();
+            let axis = |length, to| Axis { start: 0, length, resized: to, first: 0, count: to };
+            let geometry = Geometry { y: axis(4, 2), x: axis(6, width), mirrored: false, warp: None };
+            let mut out = vec![0.0; 2 * width * 3];
+            render(&pixels, dims, &geometry, &Levels::new(normalise), &mut out);
+            for (ours, theirs) in out.iter().zip(expected) {
+                assert!((ours - theirs).abs() < 2e-5, "{channels} channels: {ours} here, {theirs} by torchvision");
             }
         }
     }
@@ -270,9 +353,9 @@ mod tests {
         let axis = |length, resized, first, count| Axis { start: 0, length, resized, first, count };
         let mut whole = vec![0.0; 12 * 5 * 3];
         let all = Geometry { y: axis(9, 12, 0, 12), x: axis(7, 5, 0, 5), mirrored: false, warp: None };
-        render(&pixels, dims, &all, &mut whole);
+        render(&pixels, dims, &all, &symmetric(), &mut whole);
         let mut part = vec![0.0; 4 * 3 * 3];
-        render(&pixels, dims, &Geometry { y: axis(9, 12, 5, 4), x: axis(7, 5, 1, 3), ..all }, &mut part);
+        render(&pixels, dims, &Geometry { y: axis(9, 12, 5, 4), x: axis(7, 5, 1, 3), ..all }, &symmetric(), &mut part);
         for y in 0..4 {
             for x in 0..9 {
                 assert_eq!(part[y * 9 + x], whole[(y + 5) * 15 + 3 + x]);
@@ -287,7 +370,7 @@ mod tests {
         let still = Warp { angle: 0.0, scale: 1.0, shift_x: 0.0, shift_y: 0.0 };
         let see = |warp| {
             let mut out = vec![0.0; 27];
-            render(&pixels, dims, &Geometry { warp: Some(warp), ..plain(dims) }, &mut out);
+            render(&pixels, dims, &Geometry { warp: Some(warp), ..plain(dims) }, &symmetric(), &mut out);
             out.chunks(3).map(|p| grey(p[0]).round()).collect::<Vec<_>>()
         };
         assert_eq!(see(still), pixels.map(f32::from));

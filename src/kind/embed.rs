@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cell, InputSpec, Kind, Resources, computed, examples::Pictures, trained, transfer::TEST_BATCH};
 use crate::{
-    data::{augment::View, dataset::Dataset},
+    data::{augment::View, dataset::Dataset, normalise::Normalise},
     error::{Error, Result},
     model::Precision,
     store::artifact::ArtifactType,
@@ -39,6 +39,10 @@ pub struct Params {
     /// What the model sees of an image; null: what it saw in training.
     #[serde(default)]
     pub view: Option<View>,
+    /// How grey levels become the model's input: `symmetric` (-1 to 1), `imagenet`, or `{ mean: [..], std: [..] }`; null:
+    /// as in training.
+    #[serde(default)]
+    pub normalise: Option<Normalise>,
     /// What activations are stored in; features are f32 in both.
     #[serde(default)]
     pub precision: Precision,
@@ -63,6 +67,10 @@ impl Kind for Embed {
         &[("features", ArtifactType::Features)]
     }
 
+    fn check(params: &Params) -> Vec<(String, String)> {
+        params.normalise.into_iter().flat_map(Normalise::check).collect()
+    }
+
     fn resources(_: &Params) -> Resources {
         Resources { threads: 1, memory_bytes: 0 }
     }
@@ -72,6 +80,7 @@ impl Kind for Embed {
         model.set_precision(params.precision);
         computed::precision(cell, params.precision);
         let pictures = Pictures::open(cell, cell.one("data")?, params.image_px)?;
+        let pictures = pictures.normalised(params.normalise.or(card.normalise));
         let session = cell.session();
         let view = params.view.unwrap_or(card.view);
         let examples = pictures.examples(&pictures.data)?;

@@ -16,6 +16,7 @@ use crate::{
         augment::View,
         dataset::{Dataset, Task},
         leakage::Leakage,
+        normalise::Normalise,
     },
     error::{Error, Result},
     model::Precision,
@@ -42,6 +43,10 @@ pub struct Params {
     /// What the model sees of an image; null: what it saw in training.
     #[serde(default)]
     pub view: Option<View>,
+    /// How grey levels become the model's input: `symmetric` (-1 to 1), `imagenet`, or `{ mean: [..], std: [..] }`; null:
+    /// as in training.
+    #[serde(default)]
+    pub normalise: Option<Normalise>,
     /// What images that training has seen do.
     #[serde(default)]
     pub leakage: Leakage,
@@ -80,12 +85,17 @@ impl Kind for Evaluate {
         }
     }
 
+    fn check(params: &Params) -> Vec<(String, String)> {
+        params.normalise.into_iter().flat_map(Normalise::check).collect()
+    }
+
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
         let trained::Trained { mut model, card, seen } = trained::read(cell, cell.one("model")?)?;
         model.set_precision(params.precision);
         computed::precision(cell, params.precision);
         let pictures = Pictures::open(cell, input, params.image_px)?;
+        let pictures = pictures.normalised(params.normalise.or(card.normalise));
         let rows = match &params.split {
             Some(split) => pictures.split(&input.node, split)?,
             None => pictures.data.clone(),

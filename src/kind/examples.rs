@@ -13,6 +13,7 @@ use crate::{
         dataset::{Dataset, Task},
         image::{DecodeRule, EncodedImages, Fit, ImageShards, Prepare},
         loader::{Examples, PixelSource},
+        normalise::Normalise,
     },
     error::{Error, Result},
 };
@@ -23,6 +24,7 @@ const SHARD_MIB: u32 = 64;
 pub struct Pictures {
     pub data: Dataset,
     source: Arc<dyn PixelSource>,
+    normalise: Normalise,
 }
 
 impl Pictures {
@@ -33,7 +35,7 @@ impl Pictures {
                 Ok(encoded) => Arc::new(encoded),
                 Err(pixels) => Arc::new(pixels),
             };
-            return Ok(Pictures { data: rows::read(cell, input, false)?, source });
+            return Ok(Pictures { data: rows::read(cell, input, false)?, source, normalise: Normalise::default() });
         }
         let px = px.ok_or_else(|| {
             Error::invalid(format!("{}: its images are not decoded, and image_px is not given", input.node))
@@ -41,7 +43,12 @@ impl Pictures {
         })?;
         let prepare = Prepare { px, fit: Fit::Squash, decode: DecodeRule::default(), reduce: true };
         let (paths, data) = images::decode_all(cell, input, prepare, SHARD_MIB)?;
-        Ok(Pictures { data, source: Arc::new(ImageShards::open(&paths)?) })
+        Ok(Pictures { data, source: Arc::new(ImageShards::open(&paths)?), normalise: Normalise::default() })
+    }
+
+    /// The same pictures, whose pixels a model sees scaled so; null is as they were.
+    pub fn normalised(self, normalise: Option<Normalise>) -> Self {
+        Pictures { normalise: normalise.unwrap_or(self.normalise), ..self }
     }
 
     /// Height and width of the stored images, px.
@@ -62,7 +69,7 @@ impl Pictures {
 
     /// Examples of some rows of this dataset.
     pub fn examples(&self, rows: &Dataset) -> Result<Examples> {
-        Examples::of(self.source.clone(), rows)
+        Ok(Examples::of(self.source.clone(), rows)?.normalised(self.normalise))
     }
 }
 

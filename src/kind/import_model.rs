@@ -12,7 +12,7 @@ use super::{
     trained::{self, Card},
 };
 use crate::{
-    data::{augment::View, dataset::Task},
+    data::{augment::View, dataset::Task, normalise::Normalise},
     error::{Error, Result},
     model::weights,
     store::artifact::ArtifactType,
@@ -34,6 +34,10 @@ pub struct Params {
     /// What the model saw of an image.
     #[serde(default)]
     pub view: View,
+    /// How grey levels became its input: `symmetric` (-1 to 1, as BiT; the default), `imagenet`, or
+    /// `{ mean: [..], std: [..] }`.
+    #[serde(default)]
+    pub normalise: Option<Normalise>,
     /// Names of the datasets that it was trained on.
     #[serde(default)]
     pub trained_on: Vec<String>,
@@ -58,6 +62,10 @@ impl Kind for ImportModel {
         vec![SourcePath { field: "root", path: params.root.clone(), obtain }]
     }
 
+    fn check(params: &Params) -> Vec<(String, String)> {
+        params.normalise.into_iter().flat_map(Normalise::check).collect()
+    }
+
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let weights = weights::read(&params.root)?;
         let classes = weights.config.classes.max(1);
@@ -79,7 +87,7 @@ impl Kind for ImportModel {
             None => (0..classes).map(|i| i.to_string()).collect(),
         };
         let task = if params.single_label { Task::Single(outputs) } else { Task::Multi(outputs) };
-        let card = Card::new(&model.config().name(), &task, params.view, params.trained_on.clone());
+        let card = Card::new(&model.config().name(), &task, (params.view, params.normalise), params.trained_on.clone());
         trained::publish(cell, "model", &model, &card, &trained::nothing_seen()?)
     }
 }

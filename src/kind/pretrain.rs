@@ -10,7 +10,7 @@ use super::{
     trained::{self, Card},
 };
 use crate::{
-    data::dataset::Dataset,
+    data::{dataset::Dataset, normalise::Normalise},
     error::Result,
     model::{Bit, BitConfig},
     store::artifact::ArtifactType,
@@ -31,6 +31,10 @@ pub struct Params {
     #[serde(default)]
     #[schemars(range(min = 1, max = 4096))]
     pub image_px: Option<u32>,
+    /// How grey levels become the model's input: `symmetric` (-1 to 1; the default), `imagenet`, or
+    /// `{ mean: [..], std: [..] }`, which the model keeps.
+    #[serde(default)]
+    pub normalise: Option<Normalise>,
     #[serde(flatten)]
     pub fit: FitSpec,
 }
@@ -51,6 +55,7 @@ impl Kind for Pretrain {
 
     fn check(params: &Params) -> Vec<(String, String)> {
         let mut problems = params.fit.check();
+        problems.extend(params.normalise.into_iter().flat_map(Normalise::check));
         if let Err(e) = BitConfig::parse(&params.model, 1) {
             problems.push(("model".into(), e.to_string()));
         }
@@ -63,14 +68,15 @@ impl Kind for Pretrain {
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
-        let pictures = Pictures::open(cell, input, params.image_px)?;
+        let pictures = Pictures::open(cell, input, params.image_px)?.normalised(params.normalise);
         let (train, valid) = training_rows(&pictures)?;
         let train = examples::keep_known(cell, train, &input.node)?;
         let mut model = Bit::new(BitConfig::parse(&params.model, train.task().names().len())?, params.fit.seed);
         let valid = valid.map(|v| pictures.examples(&v)).transpose()?;
         let fit = train::fit(&mut model, &pictures.examples(&train)?, valid.as_ref(), &params.fit, &cell.session())?;
         computed::training(cell, &params.fit, &fit);
-        let card = Card::new(&params.model, train.task(), params.fit.view, trained::dataset_names(&train));
+        let look = (params.fit.view, params.normalise);
+        let card = Card::new(&params.model, train.task(), look, trained::dataset_names(&train));
         trained::publish(cell, "model", &model, &card, &trained::seen(&train)?)?;
         frames::publish(cell, "curve", &frames::curve(&fit.curve)?)
     }

@@ -19,6 +19,7 @@ use crate::{
         dataset::{Columns, Dataset, Task},
         image::phash,
         leakage,
+        normalise::Normalise,
     },
     error::{Error, Result},
     model::{
@@ -43,17 +44,26 @@ pub struct Card {
     pub outputs: Vec<String>,
     /// What the model saw of an image.
     pub view: View,
+    /// How grey levels became its input; `None` is to -1 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<Normalise>,
     /// Names of the datasets that it was trained on, oldest first.
     pub trained_on: Vec<String>,
 }
 
 impl Card {
-    pub fn new(architecture: &str, task: &Task, view: View, trained_on: Vec<String>) -> Self {
+    pub fn new(
+        architecture: &str,
+        task: &Task,
+        (view, normalise): (View, Option<Normalise>),
+        trained_on: Vec<String>,
+    ) -> Self {
         Card {
             architecture: architecture.into(),
             single_label: matches!(task, Task::Single(_)),
             outputs: task.names().to_vec(),
             view,
+            normalise,
             trained_on,
         }
     }

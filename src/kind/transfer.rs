@@ -20,6 +20,7 @@ use crate::{
         fewshot::Draw,
         labels,
         leakage::Leakage,
+        normalise::Normalise,
         randaugment::RandAugment,
         split::{self, Ratio, SplitRule},
         subset::By,
@@ -125,6 +126,10 @@ pub struct Params {
     /// What the model sees of an image; null: what it saw in pre-training.
     #[serde(default)]
     pub view: Option<View>,
+    /// How grey levels become the model's input: `symmetric` (-1 to 1), `imagenet`, or `{ mean: [..], std: [..] }`; null:
+    /// as in pre-training.
+    #[serde(default)]
+    pub normalise: Option<Normalise>,
     /// What is done to training images at random.
     #[serde(default)]
     pub augment: Augment,
@@ -291,6 +296,7 @@ impl Kind for Transfer {
         let augment = if params.resolution.is_some() { Augment::None } else { params.augment.clone() };
         let mut problems = params.fit(params.view.unwrap_or(View::Stored), augment).check();
         problems.extend(params.shots.check());
+        problems.extend(params.normalise.into_iter().flat_map(Normalise::check));
         if params.resolution.is_some() && (params.view.is_some() || params.augment != Augment::None) {
             problems.push(("resolution".into(), "gives view and augment; leave those out".into()));
         }
@@ -310,7 +316,8 @@ impl Kind for Transfer {
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
         let trained::Trained { mut model, card, mut seen } = trained::read(cell, cell.one("model")?)?;
-        let pictures = Pictures::open(cell, input, params.image_px)?;
+        let normalise = params.normalise.or(card.normalise);
+        let pictures = Pictures::open(cell, input, params.image_px)?.normalised(normalise);
         let (train, valid) = params.training_rows(&pictures, &input.node)?;
         let train = examples::keep_known(cell, train, &input.node)?;
         let tested = pictures.split(&input.node, "test")?;
@@ -356,7 +363,7 @@ impl Kind for Transfer {
             cell,
             "model",
             &model,
-            &Card::new(&card.architecture, train.task(), spec.view, trained_on),
+            &Card::new(&card.architecture, train.task(), (spec.view, normalise), trained_on),
             &seen,
         )
     }

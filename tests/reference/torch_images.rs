@@ -2,6 +2,7 @@
 
 use scaleshot::data::{
     augment::View,
+    normalise::{Levels, Normalise},
     randaugment::{OPERATIONS, Picture},
     sampling::{Axis, Geometry, ImageDims, Warp, render},
 };
@@ -105,7 +106,7 @@ fn affine(case: &Value) -> Result<Geometry, String> {
 fn levels(case: &Value, geometry: &Geometry, most: f32) -> Result<f32, String> {
     let (dims, pixels) = picture(case)?;
     let mut seen = vec![0.0; geometry.y.count * geometry.x.count * 3];
-    render(&pixels, dims, geometry, &mut seen);
+    render(&pixels, dims, geometry, &Levels::new(Normalise::default()), &mut seen);
     let theirs = case["levels"].as_array().ok_or("levels are missing")?;
     let ours: Vec<f32> = seen.iter().step_by(if dims.channels == 1 { 3 } else { 1 }).copied().collect();
     if ours.len() != theirs.len() {

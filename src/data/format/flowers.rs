@@ -142,7 +142,10 @@ fn list(path: &Path, name: &str) -> Result<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::mat::tests as writer, *};
+    use super::{
+        super::{fixtures, mat::tests as writer},
+        *,
+    };
 
     #[test]
     fn classes_keep_the_order_of_their_names_as_text() {
@@ -193,5 +196,33 @@ mod tests {
         assert_eq!(["train", "valid", "test"].map(|s| d.split(s).unwrap().rows()), [1, 1, 2]);
         std::fs::write(dir.path().join("setid.mat"), "x").unwrap();
         assert!(options.read(&mut skipped).unwrap_err().to_string().contains("setid.mat: cannot be read as a .mat"));
+    }
+
+    /// SciPy's files (`tests/fixtures/make.py`): compressed labels 77, 5, 102 and 1, plain sets.
+    #[test]
+    fn files_that_scipy_wrote_are_read() {
+        let dir = fixtures::tree(&[
+            ("imagelabels.mat", &fixtures::read("imagelabels.mat")),
+            ("setid.mat", &fixtures::read("setid.mat")),
+            ("jpg/image_00001.jpg", b"x"),
+            ("jpg/image_00002.jpg", b"x"),
+            ("jpg/image_00003.jpg", b"x"),
+            ("jpg/image_00004.jpg", b"x"),
+        ]);
+        let options: Options = serde_json::from_value(serde_json::json!({"root": dir.path()})).unwrap();
+        let mut skipped = Skipped::default();
+        let d = options.read(&mut skipped).unwrap();
+        let row = |i: usize| {
+            let class = d.classes().unwrap().value(i) as usize;
+            (d.images().unwrap().value(i), d.text("split").unwrap().value(i), d.task().names()[class].as_str())
+        };
+        let expected = [
+            ("jpg/image_00001.jpg", "train", "77"),
+            ("jpg/image_00003.jpg", "train", "102"),
+            ("jpg/image_00002.jpg", "test", "5"),
+            ("jpg/image_00004.jpg", "test", "1"),
+        ];
+        assert_eq!((0..d.rows()).map(row).collect::<Vec<_>>(), expected);
+        assert_eq!(skipped.rows(), 0);
     }
 }

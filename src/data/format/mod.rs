@@ -37,6 +37,7 @@ pub mod chexpert;
 mod chexpert_labels;
 pub mod cifar;
 mod cifar_python;
+mod classes;
 pub mod covidx;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -9,10 +9,7 @@
 //! Names of numbered classes come from the file's Hugging Face metadata where it has them. Tables whose images lie
 //! in other files than below the root, and lists of labels, are not read.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use arrow::{
     array::{Array, AsArray},
@@ -23,10 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Missing, OddRows, Read, Skipped,
+    classes::{Entry, Label, Set},
     layout::Clues,
-    parquet_images,
-    rows::{self, NewRow, Rows},
-    shards::{self, MOST_CLASSES},
+    parquet_images, rows, shards,
 };
 use crate::{
     data::dataset::Dataset,
@@ -81,12 +77,6 @@ fn is_own(schema: &Schema) -> bool {
         && schema.field_with_name("dataset").is_ok()
 }
 
-/// What stands for the class in a row.
-enum Class {
-    Number(i64),
-    Name(String),
-}
-
 impl Read for Options {
     fn root(&self) -> &Path {
         &self.root
@@ -113,9 +103,9 @@ impl Read for Options {
         for file in &files {
             let path = self.root.join(file);
             let split = shards::split_of(file.rsplit('/').next().unwrap_or(file));
-            for (row, class) in self.classes(&path)?.into_iter().enumerate() {
-                match class {
-                    Some(class) => found.push((file.clone(), row as u32, split, class)),
+            for (row, label) in self.labels(&path)?.into_iter().enumerate() {
+                match label {
+                    Some(label) => found.push(Entry { file: file.clone(), record: row as u32, split, label }),
                     None => {
                         let line = row as u64 + 1;
                         skipped.odd(self.odd_rows, "the row has no image or no class", &path, line, "")?;
@@ -123,44 +113,21 @@ impl Read for Options {
                 }
             }
         }
-        let texts: BTreeSet<&str> =
-            found.iter().filter_map(|f| if let Class::Name(n) = &f.3 { Some(n.as_str()) } else { None }).collect();
-        let numbers = found.iter().filter_map(|f| if let Class::Number(n) = f.3 { Some(n) } else { None });
-        let most = numbers.filter(|n| (0..MOST_CLASSES).contains(n)).max().map_or(0, |n| n as usize + 1);
-        let classes = match texts.is_empty() {
-            true => hugging_face_names(&schema, &self.label).unwrap_or_else(|| shards::numbered(most)),
-            false => texts.iter().map(|t| t.to_string()).collect(),
+        let set = Set {
+            name: &self.name,
+            root: &self.root,
+            names: hugging_face_names(&schema, &self.label),
+            first_label: 0,
+            odd_rows: self.odd_rows,
+            obtain: self.obtain(),
         };
-        let place: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
-        let mut rows = Rows::single(&self.name, classes.clone());
-        for (image, record, split, class) in &found {
-            let path = self.root.join(image);
-            let line = u64::from(*record) + 1;
-            let (class, told) = match class {
-                Class::Number(n) => (usize::try_from(*n).ok().filter(|&n| n < classes.len()), n.to_string()),
-                Class::Name(n) => (place.get(n.as_str()).copied(), n.clone()),
-            };
-            let Some(class) = class else {
-                skipped.odd(self.odd_rows, "the label is out of range", &path, line, &told)?;
-                continue;
-            };
-            rows.table(&path);
-            let new = NewRow {
-                image: image.clone(),
-                record: Some(*record),
-                split: *split,
-                class: Some(class as i32),
-                ..Default::default()
-            };
-            rows.push(line, new, &[]);
-        }
-        rows.finish(&self.root, Missing::Skip, skipped, self.obtain())
+        set.rows(&found, skipped)
     }
 }
 
 impl Options {
     /// Every row's class; none where the image or the class is null.
-    fn classes(&self, path: &Path) -> Result<Vec<Option<Class>>> {
+    fn labels(&self, path: &Path) -> Result<Vec<Option<Label>>> {
         let mut found = Vec::new();
         for batch in parquet_images::columns(path, &self.label)? {
             let batch = batch?;
@@ -174,8 +141,8 @@ impl Options {
             for row in 0..batch.num_rows() {
                 let there = batch.column(0).is_valid(row) && label.is_valid(row);
                 found.push(match (there, text, number) {
-                    (true, Some(t), _) => Some(Class::Name(t.value(row).into())),
-                    (true, _, Some(n)) if n.is_valid(row) => Some(Class::Number(n.value(row))),
+                    (true, Some(t), _) => Some(Label::Name(t.value(row).into())),
+                    (true, _, Some(n)) if n.is_valid(row) => Some(Label::Number(n.value(row))),
                     _ => None,
                 });
             }

@@ -5,7 +5,7 @@
 //! cannot be found; a wrong message is one odd row. Compressed TFRecords are not read.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     fs::File,
     io::{BufReader, Read as _},
     os::unix::fs::FileExt,
@@ -17,11 +17,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Missing, OddRows, Read, Skipped,
+    OddRows, Read, Skipped,
+    classes::{Entry, Label, Set},
     layout::Clues,
     packed::Record,
-    rows::{NewRow, Rows},
-    shards::{self, MOST_CLASSES},
+    shards,
 };
 use crate::{
     data::dataset::Dataset,
@@ -239,12 +239,6 @@ fn files(root: &Path) -> Result<Vec<String>> {
     shards::files(root, named)
 }
 
-/// What stands for the class in a record.
-enum Label {
-    Number(i64),
-    Name(String),
-}
-
 impl Read for Options {
     fn root(&self) -> &Path {
         &self.root
@@ -271,45 +265,23 @@ impl Read for Options {
             let mut frames = Frames::open(&path)?;
             while let Some((_, framed)) = frames.next()? {
                 match self.label_of(framed) {
-                    Ok(label) => found.push((file.clone(), frames.number as u32 - 1, split, label)),
+                    Ok(label) => {
+                        let record = frames.number as u32 - 1;
+                        found.push(Entry { file: file.clone(), record, split, label });
+                    }
                     Err(what) => skipped.odd(self.odd_rows, &what, &path, frames.number, "")?,
                 }
             }
         }
-        let names = shards::class_names(&self.root, self.classes.as_deref())?;
-        let texts: BTreeSet<&str> =
-            found.iter().filter_map(|f| if let Label::Name(n) = &f.3 { Some(n.as_str()) } else { None }).collect();
-        let numbers = found.iter().filter_map(|f| if let Label::Number(n) = f.3 { Some(n) } else { None });
-        let most = numbers.filter(|n| (0..MOST_CLASSES).contains(n)).max().map_or(0, |n| n as usize + 1);
-        let classes = names.unwrap_or_else(|| match texts.is_empty() {
-            true => shards::numbered(most),
-            false => texts.iter().map(|t| t.to_string()).collect(),
-        });
-        let place: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
-        let mut rows = Rows::single(&self.name, classes.clone());
-        for (image, record, split, label) in &found {
-            let path = self.root.join(image);
-            let (class, told) = match label {
-                Label::Number(n) => {
-                    (usize::try_from(*n).ok().filter(|&n| n < classes.len()), (n + self.first_label).to_string())
-                }
-                Label::Name(n) => (place.get(n.as_str()).copied(), n.clone()),
-            };
-            let Some(class) = class else {
-                skipped.odd(self.odd_rows, "the label is out of range", &path, u64::from(*record) + 1, &told)?;
-                continue;
-            };
-            rows.table(&path);
-            let new = NewRow {
-                image: image.clone(),
-                record: Some(*record),
-                split: *split,
-                class: Some(class as i32),
-                ..Default::default()
-            };
-            rows.push(u64::from(*record) + 1, new, &[]);
-        }
-        rows.finish(&self.root, Missing::Skip, skipped, self.obtain())
+        let set = Set {
+            name: &self.name,
+            root: &self.root,
+            names: shards::class_names(&self.root, self.classes.as_deref())?,
+            first_label: self.first_label,
+            odd_rows: self.odd_rows,
+            obtain: self.obtain(),
+        };
+        set.rows(&found, skipped)
     }
 }
 

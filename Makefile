@@ -59,6 +59,12 @@ format:
 lint:
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 
+# Only this project's own crates are compiled anew, so that the fuzzer sees their branches (fuzz/coverage.sh).
+fuzz: ## fuzz the readers of outside files, FUZZ_SECONDS (600) each; FUZZ="pipeline npz" for some
+	RUSTC_WORKSPACE_WRAPPER=$(abspath fuzz/coverage.sh) $(CARGO) --config profile.release.package.scaleshot.debug-assertions=true \
+		build --release --locked -p scaleshot-fuzz
+	fuzz/run.sh $(CARGO_TARGET_DIR)/release $(FUZZ)
+
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --release --locked --no-deps --document-private-items
 

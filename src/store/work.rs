@@ -50,9 +50,7 @@ impl Drop for WorkFolder<'_> {
     fn drop(&mut self) {
         self.store.blobs.forget(&self.path);
         // A folder that cannot be emptied now is swept once this process has ended.
-        if is_empty(&self.path)
-            || std::fs::remove_dir_all(&self.path).and_then(|()| std::fs::create_dir(&self.path)).is_ok()
-        {
+        if empty(&self.path).is_ok() {
             self.store.session.keep_empty(std::mem::take(&mut self.path));
         }
     }
@@ -147,6 +145,19 @@ impl Drop for Session {
             let _ = std::fs::remove_file(folder.with_extension("lock"));
         }
     }
+}
+
+/// Removes what is in a folder and leaves the folder.
+fn empty(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn is_empty(folder: &Path) -> bool {

@@ -14,7 +14,7 @@ SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-crash test-stores test-cluster check format lint docs \
-        real-tables bench bench-setup bench-compute bench-memory bench-data check-timm
+        real-tables bench bench-setup bench-compute bench-memory bench-data bench-engine check-timm fuzz
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -59,6 +59,12 @@ format:
 lint:
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 
+# Only this project's own crates are compiled anew, so that the fuzzer sees their branches (fuzz/coverage.sh).
+fuzz: ## fuzz the readers of outside files, FUZZ_SECONDS (600) each; FUZZ="pipeline npz" for some
+	RUSTC_WORKSPACE_WRAPPER=$(abspath fuzz/coverage.sh) $(CARGO) --config profile.release.package.scaleshot.debug-assertions=true \
+		build --release --locked -p scaleshot-fuzz
+	fuzz/run.sh $(CARGO_TARGET_DIR)/release $(FUZZ)
+
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --release --locked --no-deps --document-private-items
 
@@ -68,7 +74,7 @@ real-tables: ## fetch the real label tables (their terms forbid passing them on)
 	cd $(TABLES) && python3 -m zipfile -e torchxrayvision-*.whl wheel && cp wheel/torchxrayvision/data/*.csv* . ; rm -rf $(TABLES)/wheel $(TABLES)/*.whl
 	@ls $(TABLES)
 
-bench: bench-compute bench-data ## every bench, beside its peers
+bench: bench-compute bench-data bench-engine ## every bench, beside its peers
 
 bench-setup: ## the peers' Python environment
 	python3 -m venv $(VENV)
@@ -89,3 +95,7 @@ check-timm: build ## weights both ways between this program and timm, logits equ
 bench-data: ## tables, decoding, batches and memory beside pandas, torchvision, Pillow, OpenCV and PyTorch
 	@test -x $(VENV)/bin/python || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/compare_data.py
+
+bench-engine: build ## 100 to 10,000 trivial cells beside DVC, Snakemake and bare dagrs
+	@test -x $(VENV)/bin/snakemake || { echo "run make bench-setup first"; exit 2; }
+	$(VENV)/bin/python benches/peers/compare_engine.py $(SCALESHOT)

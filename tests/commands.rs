@@ -114,3 +114,55 @@ fn every_pipeline_of_the_project_is_valid() {
     }
     assert!(seen >= 2);
 }
+
+/// Every command that the help lists, without the program's own `help`.
+fn command_names(study: &Study) -> Vec<String> {
+    let help = study.must(&["--help"]);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<String> = listed.filter_map(|line| line.split_whitespace().next()).map(Into::into).collect();
+    assert!(names.len() > 20 && names.contains(&"watch".into()), "{names:?}");
+    names
+}
+
+#[test]
+fn shells_complete_every_command_and_option() {
+    let study = Study::new(TINY);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let text = study.must(&["completions", shell]);
+        for name in command_names(&study) {
+            assert!(text.contains(&name), "{shell} does not know {name}");
+        }
+        for option in ["keep-going", "dry-run", "store", "unfinished"] {
+            assert!(text.contains(option), "{shell} does not know --{option}");
+        }
+    }
+    let out = study.output(&["completions", "tcsh"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("[possible values: bash, elvish, fish, powershell, zsh]"));
+    // Bash reads the script, and completes with it.
+    let script = format!(
+        "{}\nCOMP_WORDS=(scaleshot comp); COMP_CWORD=1; _scaleshot scaleshot comp scaleshot; echo \"${{COMPREPLY[*]}}\"",
+        study.must(&["completions", "bash"])
+    );
+    let bash = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), "completions", "{bash:?}");
+}
+
+#[test]
+fn manual_pages_say_what_the_help_says() {
+    let study = Study::new(TINY);
+    study.must(&["man", "pages/man1"]);
+    let page = |name: &str| std::fs::read_to_string(study.path("pages/man1").join(name)).unwrap();
+    let names = command_names(&study);
+    assert_eq!(std::fs::read_dir(study.path("pages/man1")).unwrap().count(), names.len() + 1);
+    for name in &names {
+        assert!(page("scaleshot.1").contains(&format!("scaleshot\\-{name}(1)")), "{name}");
+    }
+    let run = page("scaleshot-run.1");
+    for part in [".TH scaleshot-run 1", ".SH SYNOPSIS", "\\-\\-keep\\-going", "Compute what is not there yet"] {
+        assert!(run.contains(part), "{part} is not in\n{run}");
+    }
+    std::fs::write(study.path("file"), "").unwrap();
+    let out = study.output(&["man", "file/man1"]);
+    assert!(out.status.code() == Some(1) && String::from_utf8_lossy(&out.stderr).contains("file/man1"), "{out:?}");
+}

@@ -92,3 +92,62 @@ fn a_cell_that_fails_names_itself_and_its_dependents_are_skipped() {
     let done = |l: &&str| l.contains("\"event\":\"done\"") && l.contains("shots=1,");
     assert_eq!(text.lines().filter(done).count(), 4, "what needs nothing of the failed cells goes on");
 }
+
+/// A file that wants to be trouble: its bytes, and what is said of it.
+type Hostile = (&'static str, Vec<u8>, &'static str);
+
+#[test]
+fn hostile_files_are_refused_in_a_moment_and_say_why() {
+    let mut bomb = String::from("pipeline: p\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..30 {
+        bomb.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", ")));
+    }
+    let deep = |open: &str| format!("pipeline: p\nnodes: {}", open.repeat(200_000)).into_bytes();
+    let wide: String = (0..12).map(|i| format!("x{i}: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], ")).collect();
+    let wide = format!("pipeline: p\nnodes:\n  a:\n    matrix: {{ {wide} }}\n    table: {{ root: x.csv }}\n");
+    let cases: Vec<Hostile> = vec![
+        ("a bomb of aliases", bomb.into_bytes(), "aliases make more than"),
+        ("deep lists", deep("["), "nested more than 64 deep"),
+        ("deep maps", deep("{ a: "), "nested more than 64 deep"),
+        (
+            "deep blocks",
+            (0..3000).map(|i| " ".repeat(i) + "a:\n").collect::<String>().into_bytes(),
+            "nested more than 64 deep",
+        ),
+        ("a huge matrix", wide.into_bytes(), "1000000000000 cells on top of 0, and 200000 are allowed"),
+        (
+            "a file of 17 MiB",
+            b"pipeline: p\n".iter().copied().chain(vec![b'#'; 17 << 20]).collect(),
+            "17825804 bytes, more than the 16777216",
+        ),
+        ("other bytes than UTF-8", b"pipeline: p\nnodes: { a: \xff }\n".to_vec(), "line 2 is not UTF-8"),
+        ("UTF-16", "pipeline: p\n".encode_utf16().flat_map(u16::to_le_bytes).collect(), "x.yaml"),
+        ("a tab", b"pipeline: p\nnodes:\n\ta: 1\n".to_vec(), "x.yaml:3:1: a tab stands in the indentation"),
+        ("a zero byte", b"pipeline: p\nnodes: { a\0: 1 }\n".to_vec(), "x.yaml"),
+        ("an alias of itself", b"pipeline: p\nnodes: &n { a: *n }\n".to_vec(), "an alias inside of what it names"),
+    ];
+    for (what, bytes, part) in cases {
+        let study = Study::new("");
+        std::fs::write(study.path("x.yaml"), bytes).unwrap();
+        let began = std::time::Instant::now();
+        let out = study.output(&["plan", "x.yaml"]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{what}: {said}");
+        assert!(said.contains(part) && !said.contains("panicked"), "{what}: {said}");
+        assert!(said.len() < 5_000, "{what}: {} bytes of message", said.len());
+        assert!(began.elapsed().as_secs() < 10, "{what}: took {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn the_limit_on_cells_is_told_and_may_be_moved() {
+    let axis: Vec<String> = (0..300).map(|i| i.to_string()).collect();
+    let study = Study::new(&format!(
+        "pipeline: p\nnodes:\n  a:\n    matrix: {{ x: [{}] }}\n    table: {{ root: \"${{x}}.csv\" }}\n",
+        axis.join(", ")
+    ));
+    let out = study.output(&["plan", "x.yaml", "--max-cells", "200"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(2) && said.contains("--max-cells"), "{said}");
+    assert_eq!(study.plan(&["--max-cells", "300"]).len(), 300);
+}

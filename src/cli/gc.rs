@@ -26,6 +26,9 @@ Without a word on what to keep, the latest result of every cell of every pipelin
 With --pipeline, --runs or --age, what any of them needs stays, and nothing else. Frozen cells stay always, and
 so does all that the kept ones were made from.
 
+Plans whose jobs are done, what dead processes left, damaged files that were set aside, and notes on files that are
+gone are taken along.
+
 Safe beside running pipelines: what they rely on, and what is younger than the oldest of them, is not touched.";
 
 #[derive(Debug, Args)]
@@ -145,9 +148,11 @@ fn json_text(g: &Garbage, dry_run: bool) -> String {
     };
     let records: Vec<Value> =
         g.records.iter().map(|(key, cell, pipeline)| json!({"key": key, "cell": cell, "pipeline": pipeline})).collect();
+    let leftovers: Vec<Value> =
+        g.leftovers.iter().map(|l| json!({"what": l.what, "name": l.name, "bytes": l.bytes})).collect();
     let value = json!({
         "dry_run": dry_run, "records": records, "files": sized(&g.blobs), "checkpoints": sized(&g.checkpoints),
-        "logs": sized(&g.logs), "bytes": g.bytes(), "kept_records": g.kept_records, "kept_bytes": g.kept_bytes,
+        "logs": sized(&g.logs), "leftovers": leftovers, "bytes": g.bytes(), "kept_records": g.kept_records, "kept_bytes": g.kept_bytes,
         "live_runs": g.live_runs,
     });
     value.to_string() + "\n"
@@ -163,6 +168,12 @@ fn text(g: &Garbage, arguments: &Arguments) -> String {
     if g.records.len() > shown {
         rows.push(vec!["record".into(), format!("and {} more", g.records.len() - shown), String::new()]);
     }
+    for leftover in g.leftovers.iter().take(shown) {
+        rows.push(vec![leftover.what.into(), layout::bytes(leftover.bytes), leftover.name.clone()]);
+    }
+    if g.leftovers.len() > shown {
+        rows.push(vec!["leftover".into(), format!("and {} more", g.leftovers.len() - shown), String::new()]);
+    }
     if arguments.all {
         for (what, list) in [("file", &g.blobs), ("checkpoint", &g.checkpoints), ("log", &g.logs)] {
             rows.extend(list.iter().map(|(d, bytes)| vec![what.to_string(), d.short(), layout::bytes(*bytes)]));
@@ -170,7 +181,7 @@ fn text(g: &Garbage, arguments: &Arguments) -> String {
     }
     let mut out = layout::columns(&rows, &[]);
     out.push_str(&format!(
-        "{}: {} records, {} files ({}), {} checkpoints ({}), {} logs ({}); {} in all\n",
+        "{}: {} records, {} files ({}), {} checkpoints ({}), {} logs ({}), {} leftovers ({}); {} in all\n",
         if arguments.dry_run { "would go" } else { "gone" },
         g.records.len(),
         g.blobs.len(),
@@ -179,6 +190,8 @@ fn text(g: &Garbage, arguments: &Arguments) -> String {
         sum(&g.checkpoints),
         g.logs.len(),
         sum(&g.logs),
+        g.leftovers.len(),
+        layout::bytes(g.leftovers.iter().map(|l| l.bytes).sum()),
         layout::bytes(g.bytes()),
     ));
     let live = match g.live_runs {

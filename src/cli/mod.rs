@@ -6,6 +6,7 @@
 
 mod accept;
 mod cell;
+mod completions;
 mod diff;
 mod doctor;
 mod exchange;
@@ -18,6 +19,7 @@ mod graph;
 mod inspect;
 mod layout;
 mod ls;
+mod man;
 mod output;
 mod plan;
 mod run;
@@ -25,6 +27,7 @@ mod schema;
 mod session;
 mod show;
 mod verify;
+mod watch;
 mod why;
 
 use std::process::ExitCode;
@@ -55,6 +58,9 @@ enum Command {
     Why(why::Arguments),
     /// Draw the nodes or cells of a pipeline
     Graph(graph::Arguments),
+    /// Follow a run of another process
+    #[command(long_about = watch::ABOUT)]
+    Watch(watch::Arguments),
     /// List finished cells of a store
     Ls(ls::Arguments),
     /// Show a finished cell: record, notes, tables, log
@@ -92,6 +98,11 @@ enum Command {
     Fetch(fetch::Arguments),
     /// Tell which format a folder or file looks like, and what is missing
     Inspect(inspect::Arguments),
+    /// Print what a shell needs to complete this program's commands and options
+    #[command(long_about = completions::ABOUT, verbatim_doc_comment)]
+    Completions(completions::Arguments),
+    /// Write the manual pages
+    Man(man::Arguments),
 }
 
 /// Why a command ends without its result.
@@ -174,6 +185,9 @@ pub fn main() -> ExitCode {
         Command::Generate(a) => generate::run(a),
         Command::Fetch(a) => fetch::run(a),
         Command::Inspect(a) => inspect::run(a),
+        Command::Watch(a) => watch::run(a),
+        Command::Completions(a) => completions::run(a),
+        Command::Man(a) => man::run(a),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

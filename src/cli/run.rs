@@ -27,7 +27,9 @@ use crate::{
         Observer, RunOptions, Summary,
         cluster::{self, OnInterrupt},
         history::History,
-        machine, observer, reports, stop_on_signals, study,
+        machine,
+        news::Herald,
+        observer, reports, stop_on_signals, study,
     },
 };
 
@@ -102,7 +104,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     stop_on_signals(&options.cancel)?;
     complain_of_kernels();
     let observer = observer(arguments.json);
-    let history = History::new(observer.as_ref());
+    let herald = Herald::new(observer.as_ref(), &session.store, &session.pipeline.name);
+    let history = History::new(&herald);
     let started = SystemTime::now();
     let summary = match arguments.executor.executor {
         Executor::Local => crate::run::run(&session.pipeline, &session.store, &session.sources, &options, &history)?,

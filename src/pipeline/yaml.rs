@@ -227,6 +227,10 @@ impl<'a> Builder<'a, '_> {
         None
     }
 
+    fn too_deep<T>(&mut self, at: Mark) -> Option<T> {
+        self.fail(at, format!("lists and maps are nested more than {} deep", self.limits.depth), None)
+    }
+
     fn event(&mut self) -> Option<(Event<'a>, Mark)> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => {
@@ -242,6 +246,10 @@ impl<'a> Builder<'a, '_> {
                 if let Some(tab) = indent.find('\t') {
                     let at = Mark { column: tab as u32 + 1, ..at };
                     return self.fail(at, "a tab stands in the indentation", Some("YAML indents with spaces alone"));
+                }
+                // The parser reads ahead, and has a limit of its own that is far above ours.
+                if e.info().contains("recursion limit") {
+                    return self.too_deep(at);
                 }
                 self.fail(at, format!("not YAML: {}", e.info()), None)
             }
@@ -274,8 +282,7 @@ impl<'a> Builder<'a, '_> {
     fn node(&mut self, event: Event<'a>, at: Mark, depth: usize) -> Option<(Node, usize)> {
         self.values += 1;
         if depth > self.limits.depth {
-            let message = format!("lists and maps are nested more than {} deep", self.limits.depth);
-            return self.fail(at, message, None);
+            return self.too_deep(at);
         }
         if self.values > self.limits.values {
             let message = format!("more than {} values", self.limits.values);

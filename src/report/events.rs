@@ -10,7 +10,10 @@ use prost::Message;
 use serde_json::Value;
 
 use super::frame::{Frame, values};
-use crate::error::{Error, Result};
+use crate::{
+    data::format::tfrecord::masked_crc,
+    error::{Error, Result},
+};
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {
@@ -82,19 +85,14 @@ impl Events {
         let payload = event.encode_to_vec();
         let length = (payload.len() as u64).to_le_bytes();
         self.0.extend(length);
-        self.0.extend(masked(&length).to_le_bytes());
+        self.0.extend(masked_crc(&length).to_le_bytes());
         self.0.extend(&payload);
-        self.0.extend(masked(&payload).to_le_bytes());
+        self.0.extend(masked_crc(&payload).to_le_bytes());
     }
 
     pub fn bytes(self) -> Vec<u8> {
         self.0
     }
-}
-
-/// TensorFlow's mask, so that checksums of data that hold checksums stay sound.
-fn masked(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -107,9 +105,9 @@ mod tests {
         let mut out = Vec::new();
         while !bytes.is_empty() {
             let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-            assert_eq!(u32::from_le_bytes(bytes[8..12].try_into().unwrap()), masked(&bytes[..8]));
+            assert_eq!(u32::from_le_bytes(bytes[8..12].try_into().unwrap()), masked_crc(&bytes[..8]));
             let payload = &bytes[12..12 + length];
-            assert_eq!(u32::from_le_bytes(bytes[12 + length..16 + length].try_into().unwrap()), masked(payload));
+            assert_eq!(u32::from_le_bytes(bytes[12 + length..16 + length].try_into().unwrap()), masked_crc(payload));
             out.push(Event::decode(payload).unwrap());
             bytes = &bytes[16 + length..];
         }
@@ -138,7 +136,7 @@ mod tests {
     #[test]
     fn the_checksum_is_tensorflows() {
         // tensorboard.compat.tensorflow_stub.pywrap_tensorflow.masked_crc32c(b"123456789")
-        assert_eq!(masked(b"123456789"), 0xc78a_b0e5);
+        assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
         assert_eq!(&Events::default().bytes()[..8], &15u64.to_le_bytes());
     }
 }

@@ -104,7 +104,7 @@ mod tests {
     use crate::digest::Digest;
 
     fn todo(cell: &str, kind: &str, expected_ms: Option<u64>) -> Todo {
-        Todo { cell: cell.into(), kind: kind.into(), expected_ms }
+        Todo { cell: cell.into(), kind: kind.into(), expected_ms, unknown: false }
     }
 
     fn started(cell: &str) -> Event {

@@ -4,7 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::{
+    digest::Digest,
+    plan::{Planned, Reason},
+};
 
 /// Told of everything that happens, from any thread.
 pub trait Observer: Send + Sync {
@@ -25,6 +28,20 @@ pub struct Todo {
     pub kind: String,
     /// How long it took the last time.
     pub expected_ms: Option<u64>,
+    /// Whether it runs shows only when the cells before it are done.
+    #[serde(default)]
+    pub unknown: bool,
+}
+
+impl From<&Planned> for Todo {
+    fn from(planned: &Planned) -> Self {
+        Todo {
+            cell: planned.cell.clone(),
+            kind: planned.kind.into(),
+            expected_ms: planned.expected_ms,
+            unknown: planned.reasons.iter().all(|reason| matches!(reason, Reason::Waits { .. })),
+        }
+    }
 }
 
 /// One JSON line each under `--json`.

@@ -24,10 +24,13 @@ mod graph;
 pub mod history;
 mod interrupt;
 mod meter;
+pub mod news;
 mod progress;
 pub mod reports;
 mod slots;
 pub mod study;
+mod tally;
+pub mod watch;
 
 use std::{
     collections::HashMap,
@@ -47,7 +50,7 @@ pub use self::{
     executor::{Executor, InProcess, Task, World, run_saved},
     interrupt::stop_on_signals,
     meter::{cores, gpus, machine, unix_ms},
-    progress::{Bars, JsonLines, Lines, observer},
+    progress::{Bars, JsonLines, Latecomer, Lines, latecomer, observer},
 };
 use crate::{
     error::{Error, Result},
@@ -123,9 +126,7 @@ pub fn run(
         run: to_run().count(),
         blocked: summary.blocked,
         threads,
-        todo: to_run()
-            .map(|c| Todo { cell: c.cell.clone(), kind: c.kind.into(), expected_ms: c.expected_ms })
-            .collect(),
+        todo: to_run().map(Todo::from).collect(),
     });
     for cell in plan.cells.iter().filter(|c| c.state == State::Blocked) {
         let reasons = cell.reasons.iter().map(ToString::to_string).collect();

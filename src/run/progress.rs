@@ -1,6 +1,7 @@
 //! Observers for people and programs: bars on a terminal, plain lines elsewhere, JSON lines for scripts.
 //!
-//! Messages go to stderr; only JSON lines, which are data, go to stdout.
+//! Messages go to stderr; only JSON lines, which are data, go to stdout. Bars and lines tell of this process's run,
+//! or of another's that is watched ([`super::watch`]).
 
 use std::{
     collections::HashMap,
@@ -12,8 +13,8 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    estimate::Estimate,
     event::{Event, Observer, duration},
+    tally::Tally,
 };
 
 /// What fits the place where the program runs.
@@ -21,6 +22,21 @@ pub fn observer(json: bool) -> Box<dyn Observer> {
     if json {
         Box::new(JsonLines::new(std::io::stdout()))
     } else if std::io::stderr().is_terminal() {
+        Box::new(Bars::new(ProgressDrawTarget::stderr()))
+    } else {
+        Box::new(Lines::new(std::io::stderr()))
+    }
+}
+
+/// An observer that may come in the middle of a run.
+pub trait Latecomer: Observer {
+    /// Takes in what happened before, and when, and tells in short how the run stands.
+    fn catch_up(&self, past: &[(Event, Instant)]);
+}
+
+/// What fits the place where the program runs, for a run that has begun already.
+pub fn latecomer() -> Box<dyn Latecomer> {
+    if std::io::stderr().is_terminal() {
         Box::new(Bars::new(ProgressDrawTarget::stderr()))
     } else {
         Box::new(Lines::new(std::io::stderr()))
@@ -104,24 +120,28 @@ pub struct Lines<W> {
 
 struct LinesState<W> {
     out: W,
-    run: usize,
-    ended: usize,
+    tally: Tally,
     /// When a cell last had a progress line.
     told: HashMap<String, Instant>,
+    /// When the run last had one.
+    told_all: Option<Instant>,
 }
 
-/// Between two progress lines of a cell.
+/// Between two progress lines of a cell, and of a run of [`MANY`] cells.
 const EVERY: Duration = Duration::from_secs(20);
 
 impl<W: Write + Send> Lines<W> {
     pub fn new(out: W) -> Self {
-        Lines { state: Mutex::new(LinesState { out, run: 0, ended: 0, told: HashMap::new() }) }
+        Lines { state: Mutex::new(LinesState { out, tally: Tally::default(), told: HashMap::new(), told_all: None }) }
     }
 }
 
 impl<W: Write + Send> Observer for Lines<W> {
     fn event(&self, event: &Event) {
+        let now = Instant::now();
         let mut state = lock(&self.state);
+        let state = &mut *state;
+        state.tally.event(event, now);
         let line = match event {
             Event::Progress { cell, done, total, unit } => {
                 let due = state.told.get(cell).is_some_and(|at| at.elapsed() >= EVERY);
@@ -134,7 +154,6 @@ impl<W: Write + Send> Observer for Lines<W> {
                 Some(format!("at {cell}: {done}{total} {unit}"))
             }
             event => {
-                state.run = if let Event::Planned { run, .. } = event { *run } else { state.run };
                 let ended = matches!(
                     event,
                     Event::Done { .. }
@@ -143,14 +162,50 @@ impl<W: Write + Send> Observer for Lines<W> {
                         | Event::Skipped(_)
                         | Event::Interrupted { .. }
                 );
-                state.ended += usize::from(ended);
-                let count = if ended { format!("[{}/{}] ", state.ended, state.run) } else { String::new() };
-                sentence(event, state.run).map(|text| count + &text)
+                let count = if ended { format!("{} ", state.count()) } else { String::new() };
+                sentence(event, state.tally.run).map(|text| count + &text)
             }
         };
         if let Some(line) = line {
             let _ = writeln!(state.out, "{line}");
         }
+        // Where most cells have no line of their own, one tells of all of them.
+        let last = *state.told_all.get_or_insert(now);
+        if state.tally.run > MANY && now.duration_since(last) >= EVERY && !matches!(event, Event::Finished(_)) {
+            state.told_all = Some(now);
+            state.tell_all(now);
+        }
+    }
+}
+
+impl<W: Write> LinesState<W> {
+    fn count(&self) -> String {
+        format!("[{}/{}]", self.tally.ended(), self.tally.run)
+    }
+
+    fn tell_all(&mut self, now: Instant) {
+        let line = format!("{} {}", self.count(), self.tally.sentence(now));
+        let _ = writeln!(self.out, "{line}");
+    }
+}
+
+impl<W: Write + Send> Latecomer for Lines<W> {
+    fn catch_up(&self, past: &[(Event, Instant)]) {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        for (event, at) in past {
+            state.tally.event(event, *at);
+            if let (Event::Planned { .. } | Event::Failed(_), Some(text)) = (event, sentence(event, state.tally.run)) {
+                let _ = writeln!(state.out, "{text}");
+            }
+        }
+        state.tell_all(Instant::now());
+        let running = state.tally.running();
+        let mut text: String = running.iter().take(SHOWN).map(|cell| format!("at {cell}\n")).collect();
+        if running.len() > SHOWN {
+            text.push_str(&format!("at {} more\n", running.len() - SHOWN));
+        }
+        let _ = state.out.write_all(text.as_bytes());
     }
 }
 
@@ -166,11 +221,7 @@ pub struct Bars {
 struct BarsState {
     total: Option<ProgressBar>,
     cells: HashMap<String, (ProgressBar, Option<u64>)>,
-    running: usize,
-    failed: usize,
-    skipped: usize,
-    run: usize,
-    estimate: Estimate,
+    tally: Tally,
     told: Option<Instant>,
 }
 
@@ -195,33 +246,46 @@ impl Bars {
 
 impl Observer for Bars {
     fn event(&self, event: &Event) {
+        self.take_in(event, Instant::now(), true);
+    }
+}
+
+impl Latecomer for Bars {
+    fn catch_up(&self, past: &[(Event, Instant)]) {
+        for (event, at) in past {
+            self.take_in(event, *at, matches!(event, Event::Planned { .. } | Event::Failed(_)));
+        }
+    }
+}
+
+impl Bars {
+    /// An event of some time; with `tell` it may have a line of its own.
+    fn take_in(&self, event: &Event, at: Instant, tell: bool) {
         let now = Instant::now();
+        let ago = now.saturating_duration_since(at);
         let mut state = lock(&self.state);
         let state = &mut *state;
-        state.estimate.event(event, now);
+        state.tally.event(event, at);
         match event {
             Event::Planned { run, .. } => {
-                state.run = *run;
                 if *run > 0 {
-                    let bar = self.multi.add(ProgressBar::new(*run as u64));
+                    let bar = self.multi.add(ProgressBar::new(*run as u64).with_elapsed(ago));
                     bar.set_style(style("{elapsed:>6} {bar:24} {pos}/{len} cells{msg}"));
                     bar.enable_steady_tick(Duration::from_millis(500));
                     state.total = Some(bar);
                 }
             }
             Event::Started { cell, .. } => {
-                state.running += 1;
                 if state.cells.len() < SHOWN
                     && let Some(total) = &state.total
                 {
-                    let bar = self.multi.insert_before(total, ProgressBar::no_length());
+                    let bar = self.multi.insert_before(total, ProgressBar::no_length().with_elapsed(ago));
                     bar.set_style(style("{elapsed:>6} {wide_msg}"));
                     bar.set_message(cell.clone());
                     state.cells.insert(cell.clone(), (bar, None));
                 }
             }
             Event::Retrying { cell, .. } => {
-                state.running -= 1;
                 if let Some((bar, _)) = state.cells.remove(cell) {
                     bar.finish_and_clear();
                     self.multi.remove(&bar);
@@ -247,21 +311,11 @@ impl Observer for Bars {
                     bar.set_position(*done);
                 }
             }
-            Event::Done { cell, .. } | Event::Interrupted { cell } => {
-                state.running = state.running.saturating_sub(1);
+            Event::Done { cell, .. } | Event::Interrupted { cell } | Event::Spared { cell, .. } => {
                 self.end(state, cell);
             }
-            Event::Failed(failure) => {
-                // A cell may fail before it has begun, when its inputs are judged.
-                state.running = state.running.saturating_sub(1);
-                state.failed += 1;
-                self.end(state, &failure.cell);
-            }
-            Event::Skipped(skip) => {
-                state.skipped += 1;
-                self.end(state, &skip.cell);
-            }
-            Event::Spared { cell, .. } => self.end(state, cell),
+            Event::Failed(failure) => self.end(state, &failure.cell),
+            Event::Skipped(skip) => self.end(state, &skip.cell),
             Event::Finished(_) => {
                 for (bar, _) in state.cells.drain().map(|(_, bar)| bar) {
                     bar.finish_and_clear();
@@ -276,21 +330,12 @@ impl Observer for Bars {
             && state.told.is_none_or(|at| now.duration_since(at) > Duration::from_millis(200))
         {
             state.told = Some(now);
-            let mut text = format!(", {} running", state.running);
-            for (count, what) in [(state.failed, "failed"), (state.skipped, "skipped")] {
-                if count > 0 {
-                    text.push_str(&format!(", {count} {what}"));
-                }
-            }
-            match state.estimate.left(now) {
-                Some(left) => text.push_str(&format!(", {} left", duration(left.as_millis() as u64))),
-                None => text.push_str(", time left unknown"),
-            }
-            total.set_message(text);
+            total.set_message(format!(", {}", state.tally.sentence(now)));
         }
         // Bars say what is starting.
-        if !matches!(event, Event::Started { .. })
-            && let Some(text) = sentence(event, state.run)
+        if tell
+            && !matches!(event, Event::Started { .. })
+            && let Some(text) = sentence(event, state.tally.run)
         {
             let _ = self.multi.println(text);
         }
@@ -373,6 +418,35 @@ mod tests {
         assert_eq!(back, events(3));
     }
 
+    #[test]
+    fn who_comes_late_is_told_how_the_run_stands_and_then_what_happens() {
+        let events = events(5000);
+        let (past, next) = events.split_at(4);
+        let past: Vec<(Event, Instant)> = past.iter().map(|e| (e.clone(), Instant::now())).collect();
+        let lines = Lines::new(Vec::new());
+        lines.catch_up(&past);
+        next.iter().for_each(|e| lines.event(e));
+        let text = String::from_utf8(lines.state.into_inner().unwrap().out).unwrap();
+        let expected = "5002 cells: 2 fresh, 5000 to run; 2 threads\n\
+             [0/5000] 1 running, time left unknown\n\
+             at a\n\
+             [2/5000] failed b: no rows\nhint: check the filter\nlog: logs/b.log\n\
+             5002 cells: 1 ran, 2 fresh, 1 failed, 1 skipped, 0.0 s\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn lines_of_a_large_run_tell_of_all_now_and_then() {
+        let lines = Lines::new(Vec::new());
+        let events = events(5000);
+        lines.event(&events[0]);
+        lock(&lines.state).told_all = Instant::now().checked_sub(EVERY);
+        lines.event(&events[1]);
+        lines.event(&events[4]);
+        let text = String::from_utf8(lines.state.into_inner().unwrap().out).unwrap();
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), ["[0/5000] 1 running, time left unknown"]);
+    }
+
     /// A terminal that remembers all that was written to it.
     #[derive(Clone, Debug, Default)]
     struct Screen(std::sync::Arc<Mutex<String>>);
@@ -445,6 +519,6 @@ mod tests {
             });
         }
         let state = lock(&bars.state);
-        assert_eq!((state.cells.len(), state.running), (SHOWN, 5000));
+        assert_eq!((state.cells.len(), state.tally.running().len()), (SHOWN, 5000));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Kept are the records that the caller names, frozen ones, and all that these were made from; then the blobs
 //! that a kept record names. Beside live runs nothing is touched that they rely on ([`super::live`]) or that is
-//! younger than the oldest of them. Records go before blobs, so a collection that is killed leaves blobs that
+//! younger than the oldest of them. What is no result goes by rules of its own ([`super::leftover`]). Records go before blobs, so a collection that is killed leaves blobs that
 //! nothing names, and never a record without its blobs.
 
 use std::{
@@ -11,7 +11,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Store, fault, live::LiveRuns, part::Part, record::Record};
+use super::{
+    Store, fault,
+    leftover::{Leftover, View},
+    live::LiveRuns,
+    part::Part,
+    record::Record,
+};
 use crate::{
     digest::Digest,
     error::{Error, Result},
@@ -40,6 +46,8 @@ pub struct Garbage {
     pub checkpoints: Vec<(Digest, u64)>,
     pub logs: Vec<(Digest, u64)>,
     pub journal: Vec<String>,
+    /// What is no result: see [`super::leftover`].
+    pub leftovers: Vec<Leftover>,
     /// How many records and bytes of blobs stay.
     pub kept_records: usize,
     pub kept_bytes: u64,
@@ -49,7 +57,9 @@ pub struct Garbage {
 impl Garbage {
     /// What is won, in bytes.
     pub fn bytes(&self) -> u64 {
-        [&self.blobs, &self.checkpoints, &self.logs].iter().flat_map(|list| list.iter()).map(|(_, bytes)| bytes).sum()
+        let lists = [&self.blobs, &self.checkpoints, &self.logs];
+        let results: u64 = lists.iter().flat_map(|list| list.iter()).map(|(_, bytes)| bytes).sum();
+        results + self.leftovers.iter().map(|leftover| leftover.bytes).sum::<u64>()
     }
 }
 
@@ -89,6 +99,7 @@ impl Store {
         for name in &found.journal {
             self.forget_run(name)?;
         }
+        self.take_leftovers(&found)?;
         Ok(found)
     }
 
@@ -126,10 +137,12 @@ impl Store {
             }
         }
         found.records.sort_by(|a, b| (&a.2, &a.1, a.0).cmp(&(&b.2, &b.1, b.0)));
+        let mut kept_blobs = HashSet::new();
         for (digest, bytes) in self.blobs()? {
             let hex = digest.hex();
             if named.contains(&digest) || live.shields(self.changed(&format!("blobs/{}/{hex}", &hex[..2]))) {
                 found.kept_bytes += bytes;
+                kept_blobs.insert(digest);
             } else {
                 found.blobs.push((digest, bytes));
             }
@@ -157,18 +170,19 @@ impl Store {
             }
         }
         found.journal = self.run_names()?.split_off(keep.journal.min(self.run_names()?.len()));
+        found.leftovers = self.leftovers(&View { live: &live, old, blobs: &kept_blobs, records: &kept })?;
         Ok(found)
     }
 
     /// When a file of a folder store was last changed.
-    fn changed(&self, name: &str) -> Option<SystemTime> {
+    pub(super) fn changed(&self, name: &str) -> Option<SystemTime> {
         std::fs::metadata(self.objects.path(name)?).ok()?.modified().ok()
     }
 }
 
 impl LiveRuns {
     /// Whether a file may have come about since the oldest live run began.
-    fn shields(&self, changed: Option<SystemTime>) -> bool {
+    pub(super) fn shields(&self, changed: Option<SystemTime>) -> bool {
         self.since.is_some_and(|since| changed.is_none_or(|at| at >= since))
     }
 }
@@ -214,7 +228,7 @@ fn keyed(folder: &Path, suffix: &str) -> Vec<(Digest, std::path::PathBuf)> {
 }
 
 /// Bytes below a folder, and the latest change of anything in it.
-fn weigh(folder: &Path) -> (u64, Option<SystemTime>) {
+pub(super) fn weigh(folder: &Path) -> (u64, Option<SystemTime>) {
     let mut changed = std::fs::metadata(folder).and_then(|m| m.modified()).ok();
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -164,6 +164,28 @@ impl Store {
         taken
     }
 
+    /// Cells that are computed now, and by whom, as far as can be told at a glance: an owner whose process is gone,
+    /// or whose object is, counts for nothing.
+    pub fn held(&self) -> Result<Vec<(Digest, Owner)>> {
+        let keys: Vec<Digest> = self.objects.list("leases")?.iter().filter_map(|(name, _)| key_of(name)).collect();
+        let living: HashSet<String> =
+            if keys.is_empty() { HashSet::new() } else { self.living()?.into_iter().map(|o| o.token).collect() };
+        let mut held = Vec::new();
+        for key in keys {
+            held.extend(self.holder(&key)?.filter(|owner| living.contains(&owner.token)).map(|owner| (key, owner)));
+        }
+        Ok(held)
+    }
+
+    /// How many processes may hold leases now.
+    pub fn living_owners(&self) -> Result<usize> {
+        Ok(self.living()?.len())
+    }
+
+    fn living(&self) -> Result<Vec<Owner>> {
+        Ok(self.owners()?.into_iter().filter(|owner| owner.lives_here() != Some(false)).collect())
+    }
+
     /// Owners that have begun and not ended, dead ones that nobody has found among them.
     pub fn owners(&self) -> Result<Vec<Owner>> {
         let mut owners = Vec::new();
@@ -385,6 +407,11 @@ impl Drop for Lease {
         lock(&self.held).remove(&self.key);
         fault::point("lease.released");
     }
+}
+
+/// `None` for other files there: one that is being taken over.
+fn key_of(name: &str) -> Option<Digest> {
+    name.strip_prefix("leases/")?.strip_suffix(".json")?.parse().ok()
 }
 
 fn lease_name(key: &Digest) -> String {

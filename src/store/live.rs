@@ -165,6 +165,7 @@ impl Store {
 
     /// Removes what dead runs left, while nobody can register.
     pub(super) fn forget_dead_runs(&self, _alone: &Hold) {
+        self.forget_dead_news();
         for entry in std::fs::read_dir(self.home.join("live")).into_iter().flatten().flatten() {
             let path = entry.path();
             if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {

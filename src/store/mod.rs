@@ -22,6 +22,7 @@
 //! | `scratch/KEY/` | checkpoints of a cell, until it is done |
 //! | `locks/` | held for moments |
 //! | `live/` | a locked file a run, with what it relies on ([`live`]) |
+//! | `news/` | a locked file a run, with what it tells ([`news`]) |
 //! | `content/` | copies of blobs, where the store is not a folder ([`cache`]) |
 //! | `sources/` | the stat cache of outside files ([`source`]) |
 //! | `memos/` | which blob a piece of a cell's work came to |
@@ -42,10 +43,12 @@ mod garbage;
 mod journal;
 mod last;
 mod lease;
+mod leftover;
 mod live;
 mod lock;
 mod log;
 mod memo;
+mod news;
 pub mod objects;
 mod owner;
 pub mod part;
@@ -66,8 +69,10 @@ pub use garbage::{Garbage, Keep};
 pub use journal::RunEntry;
 pub use last::Last;
 pub use lease::Lease;
+pub use leftover::Leftover;
 pub use live::{Hold, Live};
 pub use log::Log;
+pub use news::{News, Reader as NewsReader};
 pub use owner::Owner;
 pub use plans::Mark;
 pub use requests::Requests;

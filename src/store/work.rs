@@ -1,7 +1,7 @@
 //! Local folders: work (gone with the cell or its process) and scratch (kept until the cell is done).
 
 use std::{
-    fs::{File, TryLockError},
+    fs::File,
     path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock,
@@ -50,9 +50,7 @@ impl Drop for WorkFolder<'_> {
     fn drop(&mut self) {
         self.store.blobs.forget(&self.path);
         // A folder that cannot be emptied now is swept once this process has ended.
-        if is_empty(&self.path)
-            || std::fs::remove_dir_all(&self.path).and_then(|()| std::fs::create_dir(&self.path)).is_ok()
-        {
+        if empty(&self.path).is_ok() {
             self.store.session.keep_empty(std::mem::take(&mut self.path));
         }
     }
@@ -149,24 +147,35 @@ impl Drop for Session {
     }
 }
 
+/// Removes what is in a folder and leaves the folder.
+fn empty(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Removes what dead processes left. Failing to is harmless, so errors are passed over.
-fn sweep(work: &Path) {
-    for entry in std::fs::read_dir(work).into_iter().flatten().flatten() {
-        let lock = entry.path();
-        if lock.extension().is_none_or(|e| e != "lock") {
-            continue;
-        }
-        let Ok(file) = File::open(&lock) else { continue };
-        match file.try_lock() {
-            Ok(()) => {
-                let _ = std::fs::remove_dir_all(lock.with_extension(""));
-                let _ = std::fs::remove_file(&lock);
-            }
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
-        }
+pub(super) fn sweep(work: &Path) {
+    for folder in dead(work) {
+        let _ = std::fs::remove_dir_all(&folder);
+        let _ = std::fs::remove_file(folder.with_extension("lock"));
     }
+}
+
+/// Folders whose lock nobody holds.
+pub(super) fn dead(work: &Path) -> Vec<PathBuf> {
+    let locks = std::fs::read_dir(work).into_iter().flatten().flatten().map(|entry| entry.path());
+    let locks = locks.filter(|path| path.extension().is_some_and(|e| e == "lock"));
+    let unheld = |lock: &PathBuf| File::open(lock).is_ok_and(|file| file.try_lock().is_ok());
+    locks.filter(unheld).map(|lock| lock.with_extension("")).collect()
 }

@@ -105,8 +105,8 @@ impl Example {
     }
 }
 
-/// The checksum as TensorFlow stores it.
-pub(super) fn masked_crc(bytes: &[u8]) -> u32 {
+/// The checksum as TensorFlow stores it: masked, so that checksums of data that hold checksums stay sound.
+pub(crate) fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xA282_EAD8)
 }
 

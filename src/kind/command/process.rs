@@ -6,8 +6,12 @@
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read},
-    os::unix::process::{CommandExt, ExitStatusExt},
-    path::Path,
+    ops::Range,
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -24,8 +28,8 @@ use crate::{
     progress::Progress,
 };
 
-/// Between two looks at whether it has ended or has to.
-const LOOK: Duration = Duration::from_millis(10);
+/// Between two looks at whether it has ended or has to: short at first, so that a short program costs little.
+const LOOK: Range<Duration> = Duration::from_micros(200)..Duration::from_millis(10);
 /// Between two looks at what it takes.
 const WEIGH: Duration = Duration::from_millis(100);
 /// How long a stopped program may take to end by itself.
@@ -76,8 +80,9 @@ pub fn run(words: &[String], folder: &Path, environment: &[(String, String)], ce
     let (program, arguments) = words.split_first().ok_or_else(|| Error::invalid("there is nothing to run"))?;
     cell.cancel.check()?;
     cell.progress.log(&format!("$ {}", words.join(" ")));
-    let mut command = Command::new(program);
+    let mut command = Command::new(found(program, environment));
     command
+        .arg0(program)
         .args(arguments)
         .current_dir(folder)
         .env_clear()
@@ -106,11 +111,23 @@ pub fn run(words: &[String], folder: &Path, environment: &[(String, String)], ce
     Err(failed(program, status, &tail.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
+/// The program's path. With a bare name and an environment of its own, the standard library would fork this whole
+/// process, whose memory takes milliseconds to copy, to look through `PATH` behind the fork.
+fn found(program: &str, environment: &[(String, String)]) -> PathBuf {
+    let executable = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let path = environment.iter().rev().find(|(name, _)| name == "PATH").filter(|_| !program.contains('/'));
+    let folders = path.map(|(_, path)| std::env::split_paths(path)).into_iter().flatten();
+    // Relative ones are left to whoever looks from the command's own folder.
+    let mut paths = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(program));
+    paths.find(executable).unwrap_or_else(|| program.into())
+}
+
 /// Waits for the leader; stops the group when the cell is to stop.
 fn wait(running: &mut Running, cell: &Cell) -> Result<ExitStatus> {
     let mut stopped: Option<Instant> = None;
     let mut weighed = Instant::now();
     let mut usage = Outside::default();
+    let mut look = LOOK.start;
     loop {
         if let Some(status) = running.child.try_wait().map_err(Error::io("the command"))? {
             cell.add_outside(usage);
@@ -129,7 +146,8 @@ fn wait(running: &mut Running, cell: &Cell) -> Result<ExitStatus> {
             usage.cpu = usage.cpu.max(now.cpu);
             usage.peak_rss_bytes = usage.peak_rss_bytes.max(now.peak_rss_bytes);
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(look);
+        look = (look * 3 / 2).min(LOOK.end);
     }
 }
 

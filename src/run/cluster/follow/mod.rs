@@ -117,7 +117,7 @@ pub fn run<'q>(
         run: to_run.len(),
         blocked: summary.blocked,
         threads: 0,
-        todo: todo.map(|c| Todo { cell: c.cell.clone(), kind: c.kind.into(), expected_ms: c.expected_ms }).collect(),
+        todo: todo.map(Todo::from).collect(),
     });
     for cell in plan.cells.iter().filter(|c| c.state == State::Blocked) {
         let reasons = cell.reasons.iter().map(ToString::to_string).collect();

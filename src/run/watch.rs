@@ -1,0 +1,370 @@
+//! Runs of other processes, seen through what they leave in the store.
+//!
+//! | what is seen | through | tells |
+//! |---|---|---|
+//! | a run on this machine, or one that shares the folder | its news ([`super::news`]) | everything it tells its own terminal |
+//! | a saved plan whose jobs run anywhere | marks and leases | cells that start, end and fail |
+//! | a run on another machine | leases, their owners' beats, and records | cells that start and end, but not how many are left |
+//!
+//! All three become the events of a run, so that one reader shows them all. Nothing is written here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use super::{
+    cluster::{Done, Failed, SavedPlan, Started},
+    event::{Event, Failure, Skip, Summary, Todo},
+    news::{Head, Told},
+};
+use crate::{
+    digest::Digest,
+    error::Result,
+    kind::AnyKind,
+    store::{Mark, NewsReader, Owner, Store},
+};
+
+/// How what was watched ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// It goes on.
+    Open,
+    Finished(Summary),
+    /// Its process is gone and said nothing of an end.
+    Lost,
+}
+
+/// Something that can be watched.
+pub enum Sight<'a> {
+    Run(Box<RunSight>),
+    Plan(Box<PlanSight<'a>>),
+    Leases(Box<LeaseSight<'a>>),
+}
+
+impl Sight<'_> {
+    /// What happened since the last look.
+    pub fn look(&mut self) -> Result<(Vec<Told>, Ending)> {
+        match self {
+            Sight::Run(sight) => sight.look(),
+            Sight::Plan(sight) => sight.look(),
+            Sight::Leases(sight) => sight.look(),
+        }
+    }
+
+    /// What is watched, for people.
+    pub fn name(&self) -> String {
+        match self {
+            Sight::Run(sight) => sight.head.told(),
+            Sight::Plan(sight) => format!("{} (plan {})", sight.plan.pipeline.name, sight.plan.digest.short()),
+            Sight::Leases(sight) => format!("cells that are computed in {}", sight.store.url()),
+        }
+    }
+
+    /// How long to wait before another look: a request over the network costs, a file does not.
+    pub fn pause(&self) -> Duration {
+        match self {
+            Sight::Run(_) => Duration::from_millis(100),
+            Sight::Plan(sight) => sight.store.patience() * 4,
+            Sight::Leases(sight) => sight.store.patience() * 4,
+        }
+    }
+}
+
+/// Everything of a store that can be watched and whose name holds `word`: what is best to watch comes first.
+pub fn sights<'a>(store: &'a Store, kinds: &[&'static dyn AnyKind], word: &str) -> Result<Vec<Sight<'a>>> {
+    let mut runs: Vec<RunSight> = store.news().into_iter().filter_map(RunSight::new).collect();
+    runs.retain(|run| run.head.pipeline.contains(word));
+    runs.sort_by_key(|run| std::cmp::Reverse(run.head.started_unix_ms));
+    let mut found: Vec<Sight> = runs.into_iter().map(|run| Sight::Run(Box::new(run))).collect();
+    let digests = store.plans()?;
+    let held: HashMap<Digest, Owner> = store.held()?.into_iter().filter(|(key, _)| !digests.contains(key)).collect();
+    let mut seen: HashSet<Digest> = HashSet::new();
+    let mut plans = Vec::new();
+    for digest in &digests {
+        // One of another program has cells that this one could not name.
+        let Ok(plan) = SavedPlan::load(store, digest, kinds) else { continue };
+        if !(plan.pipeline.name.contains(word) || (!word.is_empty() && digest.hex().starts_with(word))) {
+            continue;
+        }
+        let sight = PlanSight::new(store, plan)?;
+        let (running, open) = sight.now()?;
+        seen.extend(running.iter().copied().filter(|key| held.contains_key(key)));
+        let works = running.iter().any(|key| held.contains_key(key));
+        // One whose cells nobody computes is watched by its name alone: most plans of a store are of long ago.
+        if open && (works || !word.is_empty()) {
+            plans.push((works, sight));
+        }
+    }
+    plans.sort_by_key(|(works, _)| !works);
+    found.extend(plans.into_iter().map(|(_, plan)| Sight::Plan(Box::new(plan))));
+    if found.is_empty() && word.is_empty() && held.keys().any(|key| !seen.contains(key)) {
+        found.push(Sight::Leases(Box::new(LeaseSight { store, held: BTreeMap::new(), begun: false })));
+    }
+    Ok(found)
+}
+
+/// A run that leaves news.
+pub struct RunSight {
+    head: Head,
+    reader: NewsReader,
+    /// Lines that came with the head.
+    first: Vec<String>,
+}
+
+impl RunSight {
+    /// `None` for one that is over.
+    fn new(mut reader: NewsReader) -> Option<Self> {
+        let mut lines = reader.lines().ok()?;
+        if lines.is_empty() || !reader.live() {
+            return None;
+        }
+        let head = serde_json::from_str(&lines.remove(0)).ok()?;
+        Some(RunSight { head, reader, first: lines })
+    }
+
+    fn look(&mut self) -> Result<(Vec<Told>, Ending)> {
+        // Asked before the last lines are read, so that none is missed.
+        let live = self.reader.live();
+        let mut lines = std::mem::take(&mut self.first);
+        lines.extend(self.reader.lines()?);
+        let told: Vec<Told> = lines.iter().filter_map(|line| Told::read(line)).collect();
+        let ending = match told.last().map(|t| &t.event) {
+            Some(Event::Finished(summary)) => Ending::Finished(summary.clone()),
+            _ if live => Ending::Open,
+            _ => Ending::Lost,
+        };
+        Ok((told, ending))
+    }
+}
+
+/// How a cell of a plan stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    Open,
+    Running,
+    Done,
+    Failed,
+    Skipped,
+}
+
+/// A saved plan, as its jobs' marks show it.
+pub struct PlanSight<'a> {
+    store: &'a Store,
+    plan: SavedPlan,
+    stands: Vec<Stand>,
+    /// Keys of cells that have a mark of their beginning.
+    keys: HashMap<usize, Started>,
+    begun: Option<u64>,
+    summary: Summary,
+}
+
+impl<'a> PlanSight<'a> {
+    fn new(store: &'a Store, plan: SavedPlan) -> Result<Self> {
+        let stands = vec![Stand::Open; plan.pipeline.cells.len()];
+        Ok(PlanSight { store, plan, stands, keys: HashMap::new(), begun: None, summary: Summary::default() })
+    }
+
+    fn known(&self) -> BTreeMap<usize, Digest> {
+        self.store.known(&self.plan.digest).ok().flatten().unwrap_or_default()
+    }
+
+    /// Keys of cells that have begun and not ended, and whether any cell is left.
+    fn now(&self) -> Result<(Vec<Digest>, bool)> {
+        let digest = &self.plan.digest;
+        let ended: BTreeSet<usize> =
+            self.store.marked(digest, Mark::Done)?.into_iter().chain(self.known().into_keys()).collect();
+        let mut keys = Vec::new();
+        for cell in self.store.marked(digest, Mark::Started)?.difference(&ended) {
+            keys.extend(self.store.mark::<Started>(digest, Mark::Started, *cell)?.map(|started| started.key));
+        }
+        Ok((keys, ended.len() < self.stands.len()))
+    }
+
+    fn look(&mut self) -> Result<(Vec<Told>, Ending)> {
+        let mut events = Vec::new();
+        let digest = self.plan.digest;
+        let (done, failed) = (self.store.marked(&digest, Mark::Done)?, self.store.marked(&digest, Mark::Failed)?);
+        let began = match self.begun {
+            Some(began) => began,
+            None => {
+                // What was there before is not told cell by cell: ten thousand marks would be read for it.
+                for cell in self.known().into_keys().chain(done.iter().copied()) {
+                    if let Some(stand) = self.stands.get_mut(cell) {
+                        *stand = Stand::Done;
+                    }
+                }
+                let todo = self.plan.pipeline.cells.iter().zip(&self.stands).filter(|(_, s)| **s == Stand::Open);
+                let todo: Vec<Todo> = todo
+                    .map(|(c, _)| Todo {
+                        cell: c.id.clone(),
+                        kind: c.kind.name().into(),
+                        expected_ms: None,
+                        unknown: false,
+                    })
+                    .collect();
+                let (cells, run) = (self.stands.len(), todo.len());
+                self.summary = Summary { cells, fresh: cells - run, ..Summary::default() };
+                events.push(Event::Planned { cells, fresh: cells - run, run, blocked: 0, threads: 0, todo });
+                *self.begun.insert(super::unix_ms())
+            }
+        };
+        let held: HashSet<Digest> = self.store.held()?.into_iter().map(|(key, _)| key).collect();
+        let started = self.store.marked(&digest, Mark::Started)?;
+        for cell in 0..self.stands.len() {
+            let was = self.stands[cell];
+            if matches!(was, Stand::Done | Stand::Skipped) || (was == Stand::Failed && failed.contains(&cell)) {
+                continue;
+            }
+            self.stands[cell] = self.judge(cell, &done, &failed, &started, &held, &mut events)?;
+        }
+        let open = self.stands.iter().any(|s| matches!(s, Stand::Open | Stand::Running));
+        let ending = if open {
+            Ending::Open
+        } else {
+            self.summary.wall_ms = super::unix_ms().saturating_sub(began);
+            events.push(Event::Finished(self.summary.clone()));
+            Ending::Finished(self.summary.clone())
+        };
+        Ok((events.iter().map(Told::now).collect(), ending))
+    }
+
+    fn judge(
+        &mut self,
+        cell: usize,
+        done: &BTreeSet<usize>,
+        failed: &BTreeSet<usize>,
+        started: &BTreeSet<usize>,
+        held: &HashSet<Digest>,
+        events: &mut Vec<Event>,
+    ) -> Result<Stand> {
+        let (store, digest) = (self.store, self.plan.digest);
+        let spec = &self.plan.pipeline.cells[cell];
+        let name = spec.id.clone();
+        if done.contains(&cell)
+            && let Some(Done { key, wall_ms, ran, .. }) = store.mark(&digest, Mark::Done, cell)?
+        {
+            events.push(if ran {
+                self.summary.ran += 1;
+                Event::Done { cell: name, key, wall_ms, cpu_ms: None, peak_rss_bytes: None, bytes: 0 }
+            } else {
+                self.summary.spared += 1;
+                Event::Spared { cell: name, key }
+            });
+            return Ok(Stand::Done);
+        }
+        if failed.contains(&cell)
+            && let Some(Failed { error, hint, log, .. }) = store.mark(&digest, Mark::Failed, cell)?
+        {
+            let failure = Failure { cell: name, error, hint, log };
+            self.summary.failed += 1;
+            self.summary.failures.push(failure.clone());
+            events.push(Event::Failed(failure));
+            return Ok(Stand::Failed);
+        }
+        let stopped = |c: &usize| matches!(self.stands[*c], Stand::Failed | Stand::Skipped);
+        if let Some(parent) = spec.inputs.values().flatten().map(|i| i.cell).find(stopped) {
+            self.summary.skipped += 1;
+            let because = self.plan.pipeline.cells[parent].id.clone();
+            events.push(Event::Skipped(Skip { cell: name, because, stopped: false }));
+            return Ok(Stand::Skipped);
+        }
+        if !self.keys.contains_key(&cell)
+            && started.contains(&cell)
+            && let Some(mark) = store.mark::<Started>(&digest, Mark::Started, cell)?
+        {
+            self.keys.insert(cell, mark);
+        }
+        let mark = self.keys.get(&cell);
+        let runs = mark.is_some_and(|mark| held.contains(&mark.key));
+        match (self.stands[cell], runs, mark) {
+            (Stand::Running, false, _) => {
+                // Put back into the queue, or about to leave its mark: it is looked at again.
+                self.keys.remove(&cell);
+                events.push(Event::Queued {
+                    cell: name,
+                    job: String::new(),
+                    state: "pending".into(),
+                    detail: String::new(),
+                });
+                Ok(Stand::Open)
+            }
+            (Stand::Open, true, Some(mark)) => {
+                events.push(Event::Started {
+                    cell: name,
+                    key: mark.key,
+                    reasons: vec![match &mark.job {
+                        Some(job) => format!("{}, job {job}", mark.host),
+                        None => mark.host.clone(),
+                    }],
+                    threads: 0,
+                    resumes: false,
+                    log: String::new(),
+                });
+                Ok(Stand::Running)
+            }
+            (stand, ..) => Ok(stand),
+        }
+    }
+}
+
+/// Cells of which nothing is known but that somebody computes them.
+pub struct LeaseSight<'a> {
+    store: &'a Store,
+    /// By key: what the cell is called here.
+    held: BTreeMap<Digest, String>,
+    begun: bool,
+}
+
+impl LeaseSight<'_> {
+    fn look(&mut self) -> Result<(Vec<Told>, Ending)> {
+        let held = self.store.held()?;
+        let mut events = Vec::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            let run = held.len();
+            events.push(Event::Planned { cells: run, fresh: 0, run, blocked: 0, threads: 0, todo: Vec::new() });
+        }
+        for (key, owner) in &held {
+            if self.held.contains_key(key) {
+                continue;
+            }
+            let cell = self.name(key);
+            self.held.insert(*key, cell.clone());
+            events.push(Event::Started {
+                cell,
+                key: *key,
+                reasons: vec![owner.told()],
+                threads: 0,
+                resumes: false,
+                log: String::new(),
+            });
+        }
+        let still: HashSet<Digest> = held.into_iter().map(|(key, _)| key).collect();
+        let gone: Vec<Digest> = self.held.keys().copied().filter(|key| !still.contains(key)).collect();
+        for key in gone {
+            let cell = self.held.remove(&key).unwrap_or_default();
+            events.push(match self.store.record(&key) {
+                Ok(Some(record)) => Event::Done {
+                    cell,
+                    key,
+                    wall_ms: record.wall_ms,
+                    cpu_ms: record.cpu_ms,
+                    peak_rss_bytes: record.peak_rss_bytes,
+                    bytes: record.outputs.values().map(|artifact| artifact.bytes()).sum(),
+                },
+                _ => Event::Interrupted { cell },
+            });
+        }
+        // Between two cells of a run nobody may hold any: its owner tells that it goes on.
+        let ending = if self.held.is_empty() && self.store.living_owners()? == 0 { Ending::Lost } else { Ending::Open };
+        Ok((events.iter().map(Told::now).collect(), ending))
+    }
+
+    /// A log begins with its cell's name, where this machine has it.
+    fn name(&self, key: &Digest) -> String {
+        let log = self.store.read_log(key).ok().flatten().unwrap_or_default();
+        let line = log.lines().rev().find(|line| line.ends_with(" threads"));
+        let named = line.and_then(|line| Some(line.trim_start().split_once(' ')?.1.split_once(": ")?.0.to_string()));
+        named.unwrap_or_else(|| key.short())
+    }
+}

@@ -14,7 +14,7 @@ SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-crash test-stores test-cluster check format lint docs \
-        real-tables bench bench-setup bench-compute bench-memory bench-data bench-engine check-timm fuzz
+        real-tables bench bench-setup bench-compute bench-memory bench-data bench-engine bench-study check-timm fuzz
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -74,7 +74,7 @@ real-tables: ## fetch the real label tables (their terms forbid passing them on)
 	cd $(TABLES) && python3 -m zipfile -e torchxrayvision-*.whl wheel && cp wheel/torchxrayvision/data/*.csv* . ; rm -rf $(TABLES)/wheel $(TABLES)/*.whl
 	@ls $(TABLES)
 
-bench: bench-compute bench-data bench-engine ## every bench, beside its peers
+bench: bench-compute bench-data bench-engine bench-study ## every bench, beside its peers
 
 bench-setup: ## the peers' Python environment
 	python3 -m venv $(VENV)
@@ -99,3 +99,7 @@ bench-data: ## tables, decoding, batches and memory beside pandas, torchvision, 
 bench-engine: build ## 100 to 10,000 trivial cells beside DVC, Snakemake and bare dagrs
 	@test -x $(VENV)/bin/snakemake || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/compare_engine.py $(SCALESHOT)
+
+bench-study: build ## a whole small study beside PyTorch scripts under Snakemake
+	@test -x $(VENV)/bin/snakemake || { echo "run make bench-setup first"; exit 2; }
+	$(VENV)/bin/python benches/peers/compare_study.py $(SCALESHOT)

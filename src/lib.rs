@@ -8,6 +8,8 @@ extern crate self as scaleshot;
 
 pub mod digest;
 pub mod error;
+pub mod npy;
+pub mod pickle;
 pub mod progress;
 pub mod random;
 

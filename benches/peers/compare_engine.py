@@ -94,7 +94,7 @@ class Dvc:
     def write(self, folder, values):
         (folder / "out").mkdir(exist_ok=True)
         (folder / "dvc.yaml").write_text(
-            "stages:\n  cell:\n    foreach: %s\n    do:\n      cmd: echo ${item} > out/${item}\n      outs: [out/${item}]\n"
+            "stages:\n  cell:\n    foreach: %s\n    do:\n      cmd: echo ${item} > out/${item}\n      outs: ['out/${item}']\n"
             % json.dumps(values))
 
     def prepare(self, folder):

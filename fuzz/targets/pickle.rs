@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use scaleshot::data::{format::packed::Packed, pickle::Pickle};
+use scaleshot::{data::format::packed::Packed, pickle::Pickle};
 use scaleshot_fuzz::file;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,6 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
+    let _ = Pickle::read_around_code(bytes);
     if bytes.first() == Some(&0x80) {
         let path = file("data_batch_1", bytes);
         if let Ok(batch) = Packed::open(&path) {

@@ -3,15 +3,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use scaleshot::model::weights;
-use scaleshot_fuzz::{file, let_caught_panics_pass};
+use scaleshot_fuzz::file;
 
-fuzz_target!(
-    init: let_caught_panics_pass(),
-    |bytes: &[u8]| {
-        let path = file("weights.safetensors", bytes);
-        match weights::safetensors::read(&path) {
-            Ok(_) => drop(weights::read(&path)),
-            Err(e) => assert!(e.to_string().contains("weights.safetensors"), "{e}"),
-        }
+fuzz_target!(|bytes: &[u8]| {
+    let path = file("weights.safetensors", bytes);
+    match weights::safetensors::read(&path) {
+        Ok(_) => drop(weights::read(&path)),
+        Err(e) => assert!(e.to_string().contains("weights.safetensors"), "{e}"),
     }
-);
+});

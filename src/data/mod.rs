@@ -13,7 +13,6 @@ pub mod loader;
 pub mod merge;
 pub mod normalise;
 pub mod phantom;
-pub mod pickle;
 pub mod randaugment;
 pub mod recognize;
 pub mod sampling;

@@ -11,11 +11,9 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    image::{DecodeRule, decode},
-    pickle::{Pickle, Value},
-};
+use super::image::{DecodeRule, decode};
 use crate::error::{Error, Result};
+use crate::pickle::{Pickle, Value};
 
 /// A file and what it holds.
 #[derive(Clone, Debug, Serialize)]

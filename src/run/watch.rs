@@ -368,3 +368,112 @@ impl LeaseSight<'_> {
         named.unwrap_or_else(|| key.short())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        plan::fixture::{Builder, WRITE},
+        progress::Cancel,
+        run::{
+            Nobody,
+            cluster::{Site, run_cell},
+        },
+        store::source::SourceIndex,
+    };
+
+    /// a -> b -> c, and alone.
+    fn saved(store: &Store) -> SavedPlan {
+        let pipeline = Builder::new()
+            .cell("a", json!({"text": "a"}), &[])
+            .cell("b", json!({"text": "b", "mode": "fail"}), &[("data", &[0])])
+            .cell("c", json!({"text": "c"}), &[("data", &[1])])
+            .cell("alone", json!({"text": "alone"}), &[])
+            .build();
+        let digest = SavedPlan::save(&pipeline, store, &SourceIndex::open(store).unwrap()).unwrap();
+        SavedPlan::load(store, &digest, &[&WRITE]).unwrap()
+    }
+
+    /// A job of the plan, from its beginning to its end.
+    fn job(store: &Store, plan: &SavedPlan, cell: usize) {
+        let (sources, cancel) = (SourceIndex::open(store).unwrap(), Cancel::default());
+        let mut site = Site::new(store, &sources, 1, &Nobody, &cancel);
+        site.patience = Duration::ZERO;
+        run_cell(plan, cell, &site).unwrap();
+    }
+
+    /// What is told, as `event cell`.
+    fn told(sight: &mut Sight) -> (Vec<String>, Ending) {
+        let (told, ending) = sight.look().unwrap();
+        let words = told.iter().map(|told| {
+            let json = serde_json::to_value(&told.event).unwrap();
+            format!("{} {}", json["event"].as_str().unwrap(), json["cell"].as_str().unwrap_or("")).trim().to_string()
+        });
+        (words.collect(), ending)
+    }
+
+    #[test]
+    fn jobs_of_a_plan_are_seen_through_their_marks() {
+        let store = Store::open("memory://").unwrap();
+        let plan = saved(&store);
+        // Nobody computes it: it is watched by its name alone.
+        assert!(sights(&store, &[&WRITE], "").unwrap().is_empty());
+        assert!(sights(&store, &[&WRITE], "another").unwrap().is_empty());
+        let digits = plan.digest.hex()[..10].to_string();
+        assert_eq!(sights(&store, &[&WRITE], &digits).unwrap().len(), 1);
+        job(&store, &plan, 3);
+        let mut sight = sights(&store, &[&WRITE], "test").unwrap().pop().unwrap();
+        assert_eq!(sight.name(), format!("test (plan {})", plan.digest.short()));
+        let (telling, _) = sight.look().unwrap();
+        let Event::Planned { cells: 4, fresh: 1, run: 3, ref todo, .. } = telling[0].event else {
+            panic!("{telling:?}")
+        };
+        assert_eq!(todo.iter().map(|t| t.cell.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+
+        // A job that computes a: its mark, and a lease that lives.
+        let key = Digest::of(b"a");
+        let started = Started { key, job: Some("17".into()), host: "n1".into(), unix_ms: 1 };
+        store.put_mark(&plan.digest, Mark::Started, 0, &started).unwrap();
+        assert_eq!(told(&mut sight), (vec![], Ending::Open), "a mark without a lease is of a dead job");
+        let lease = store.try_lease(&key).unwrap().unwrap();
+        let (telling, _) = sight.look().unwrap();
+        let Event::Started { cell, reasons, .. } = &telling[0].event else { panic!("{telling:?}") };
+        assert_eq!((cell.as_str(), reasons[0].as_str()), ("a", "n1, job 17"));
+        assert_eq!(told(&mut sight), (vec![], Ending::Open));
+        assert_eq!(sights(&store, &[&WRITE], "").unwrap().len(), 1, "one whose cell is computed needs no name");
+        drop(lease);
+        assert_eq!(told(&mut sight).0, ["queued a"]);
+        job(&store, &plan, 0);
+        assert_eq!(told(&mut sight).0, ["done a"]);
+        job(&store, &plan, 1);
+        let (words, ending) = told(&mut sight);
+        assert_eq!(words, ["failed b", "skipped c", "finished"]);
+        let Ending::Finished(summary) = ending else { panic!("{ending:?}") };
+        assert_eq!((summary.fresh, summary.ran, summary.failed, summary.skipped), (1, 1, 1, 1));
+        assert_eq!(summary.exit_code(), 1);
+    }
+
+    #[test]
+    fn a_cell_of_an_unknown_run_is_seen_through_its_lease_and_record() {
+        let store = Store::open("memory://").unwrap();
+        assert!(sights(&store, &[&WRITE], "").unwrap().is_empty());
+        let keys = [Digest::of(b"a"), Digest::of(b"b")];
+        let leases = keys.map(|key| store.try_lease(&key).unwrap().unwrap());
+        store.log(&keys[0]).unwrap().line("work[seed=0]: never ran; 2 threads");
+        let mut found = sights(&store, &[&WRITE], "").unwrap();
+        let mut sight = found.pop().unwrap();
+        let (mut words, ending) = told(&mut sight);
+        words.sort();
+        let mut expected = ["planned".into(), "started work[seed=0]".into(), format!("started {}", keys[1].short())];
+        expected.sort();
+        assert_eq!((words, ending), (expected.to_vec(), Ending::Open));
+        drop(leases);
+        let (mut words, _) = told(&mut sight);
+        words.sort();
+        let mut expected = ["interrupted work[seed=0]".into(), format!("interrupted {}", keys[1].short())];
+        expected.sort();
+        assert_eq!(words, expected);
+    }
+}

@@ -1,13 +1,13 @@
 //! CIFAR in its Python version: pickled dictionaries of `data` (n × 3072 uint8, colour by colour) and labels.
 //!
-//! The pickles are read as data by [`crate::data::pickle`] and never executed.
+//! The pickles are read as data by [`crate::pickle`] and never executed.
 
 use std::path::Path;
 
 use super::cifar::PIXELS;
 use crate::{
-    data::pickle::{Pickle, Value},
     error::{Error, Result},
+    pickle::{Pickle, Value},
 };
 
 fn pickle(path: &Path, bytes: &[u8]) -> Result<Pickle> {

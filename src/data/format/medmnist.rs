@@ -25,6 +25,7 @@ use crate::{
         image::{ImageSize, Pixels},
     },
     error::{Error, Result},
+    npy::Header,
 };
 
 /// One set of MedMNIST.
@@ -88,22 +89,11 @@ pub(super) struct Images(Vec<Array>);
 fn array(path: &Path, archive: &mut zip::ZipArchive<BufReader<File>>, name: &str) -> Result<Array> {
     let wrong = |m: String| Error::data(path, None, format!("{name}: {m}"));
     let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|e| wrong(e.to_string()))?;
-    let mut magic = [0; 8];
-    entry.read_exact(&mut magic).map_err(|e| wrong(e.to_string()))?;
-    if &magic[..6] != b"\x93NUMPY" || !matches!(magic[6], 1 | 2) {
-        return Err(wrong("no .npy array of version 1 or 2".into()));
+    let header = Header::read(&mut entry).map_err(wrong)?;
+    if header.code != "u1" {
+        return Err(wrong(format!("values of type {}, not uint8", header.code)));
     }
-    let mut length = [0; 4];
-    entry.read_exact(&mut length[..2 * usize::from(magic[6])]).map_err(|e| wrong(e.to_string()))?;
-    let length = u32::from_le_bytes(length);
-    if length > 1 << 16 {
-        return Err(wrong(format!("a header of {length} bytes")));
-    }
-    let mut header = vec![0; length as usize];
-    entry.read_exact(&mut header).map_err(|e| wrong(e.to_string()))?;
-    let header = String::from_utf8_lossy(&header).into_owned();
-    let shape = shape(&header).ok_or_else(|| wrong(format!("not uint8 in C order: {}", header.trim())))?;
-    let bytes = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).filter(|b| *b <= MOST_BYTES);
+    let (bytes, shape) = (header.bytes(1).filter(|b| *b <= MOST_BYTES), header.shape);
     let bytes = bytes.ok_or_else(|| wrong(format!("an array of {shape:?}")))?;
     // Grows with what comes, so that a shape alone allocates nothing.
     let mut data = Vec::new();
@@ -112,18 +102,6 @@ fn array(path: &Path, archive: &mut zip::ZipArchive<BufReader<File>>, name: &str
         return Err(wrong(format!("{} bytes where its shape {shape:?} asks for {bytes}", data.len())));
     }
     Ok(Array { shape, data })
-}
-
-/// The shape in `{'descr': '|u1', 'fortran_order': False, 'shape': (3, 28, 28), }`.
-fn shape(header: &str) -> Option<Vec<usize>> {
-    let field = |name: &str| header.split_once(&format!("'{name}':")).map(|(_, rest)| rest.trim_start());
-    if !["'|u1'", "'u1'"].iter().any(|t| field("descr").is_some_and(|d| d.starts_with(t)))
-        || !field("fortran_order")?.starts_with("False")
-    {
-        return None;
-    }
-    let inside = field("shape")?.strip_prefix('(')?.split_once(')')?.0;
-    inside.split(',').map(str::trim).filter(|d| !d.is_empty()).map(|d| d.parse().ok()).collect()
 }
 
 fn archive(path: &Path) -> Result<zip::ZipArchive<BufReader<File>>> {

@@ -9,12 +9,18 @@
 //! Forms are told apart by content, never by extension. Everything becomes tensors under our names, from
 //! which depth, width and classes are read. Nothing is downloaded here.
 
+mod floats;
 pub mod names;
 pub mod npz;
 pub mod safetensors;
 pub mod torch;
 
-use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufReader, Read},
+    path::Path,
+};
 
 use candle_core::Tensor;
 use schemars::JsonSchema;
@@ -57,9 +63,10 @@ pub fn read(path: &Path) -> Result<Weights> {
     let (found, mut unknown) = if safetensors::is(&head) {
         (safetensors::read(path)?.tensors, Vec::new())
     } else if head.starts_with(b"PK") {
-        let entries = candle_core::npy::NpzTensors::new(path)
-            .map_err(|e| Error::data(path, None, format!("not a readable zip: {e}")))?;
-        if entries.names().iter().any(|n| n.ends_with("data.pkl")) {
+        let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+        let entries =
+            zip::ZipArchive::new(file).map_err(|e| Error::data(path, None, format!("not a readable zip: {e}")))?;
+        if entries.file_names().any(|name| name.is_ok_and(|n| n.ends_with("data.pkl"))) {
             (torch::read(path)?, Vec::new())
         } else {
             npz::read(path)?

@@ -17,6 +17,7 @@ use ::safetensors::{
 };
 use candle_core::{Device, Tensor};
 
+use super::floats::Form;
 use crate::{
     error::{Error, Result},
     model::bit::Bit,
@@ -126,17 +127,14 @@ pub fn read(path: &Path) -> Result<Content> {
 }
 
 fn tensor(info: &TensorInfo, data: &[u8]) -> Result<Option<Tensor>> {
-    let values: Vec<f32> = match info.dtype {
-        Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::F64 => data
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
-            .collect(),
+    let form = match info.dtype {
+        Dtype::F64 => Form::F64,
+        Dtype::F32 => Form::F32,
+        Dtype::F16 => Form::F16,
+        Dtype::BF16 => Form::Bf16,
         _ => return Ok(None),
     };
-    Ok(Some(Tensor::from_vec(values, info.shape.as_slice(), &Device::Cpu)?))
+    Ok(Some(Tensor::from_vec(form.values(data), info.shape.as_slice(), &Device::Cpu)?))
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Random graphs and random changes: `plan` says exactly what `run` does, a second run does nothing, what comes out
 //! as it was stops the rerun, going back recomputes nothing, and keys hold nothing but what decides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::plan::{Reason, fixture::Builder};
+use crate::plan::{Force, Reason, fixture::Builder};
 
 /// A cell: text, whether only its length counts, and which of the earlier cells it takes (as bits).
 type Draw = (u8, bool, u8);
@@ -103,6 +103,51 @@ proptest! {
         prop_assert_eq!(bench.run(&after).0.len(), 0);
         prop_assert_eq!(bench.run(&before).0.len(), 0);
         prop_assert_eq!(bench.outputs(&before), outputs);
+    }
+
+    #[test]
+    fn what_is_selected_is_planned_with_its_needs_and_what_is_forced_runs(
+        draws in draws(),
+        changes in changes(),
+        only in prop::option::of(any::<u16>()),
+        forced in any::<u16>(),
+    ) {
+        let bench = Bench::new();
+        bench.run(&build(&draws));
+        let after = build(&change(&draws, &changes));
+        let chosen = |bits: u16| (0..after.cells.len()).filter(move |i| bits >> (i % 16) & 1 == 1);
+        let only: Option<Vec<usize>> = only.map(|bits| chosen(bits).collect());
+        let mut needed: Vec<bool> = (0..after.cells.len()).map(|i| only.as_ref().is_none_or(|o| o.contains(&i))).collect();
+        for child in (0..after.cells.len()).rev() {
+            for parent in after.cells[child].inputs.values().flatten().filter(|_| needed[child]).map(|i| i.cell).collect::<Vec<_>>() {
+                needed[parent] = true;
+            }
+        }
+        let forced: HashSet<usize> = chosen(forced).collect();
+        let asked = PlanOptions { only: only.clone(), force: Force::Cells(forced.clone()) };
+        let known: BTreeSet<Digest> = bench.store.records().unwrap().into_iter().collect();
+        let sources = SourceIndex::open(&bench.store).unwrap();
+        let plan = crate::plan::plan(&after, &bench.store, &sources, &asked).unwrap();
+        let expected: Vec<usize> = (0..after.cells.len()).filter(|&i| needed[i]).collect();
+        prop_assert_eq!(plan.cells.iter().map(|c| c.index).collect::<Vec<_>>(), expected.clone());
+
+        let watcher = Watcher::new();
+        let summary = bench.run_with(&after, &RunOptions { plan: asked, ..options() }, &watcher);
+        prop_assert!(summary.complete());
+        let started = watcher.started();
+        for cell in plan.cells.iter().filter(|c| c.state != State::Run) {
+            prop_assert!(!started.contains(&cell.cell) && !forced.contains(&cell.index), "{} was not to run", cell.cell);
+        }
+        let settled = crate::plan::plan(&after, &bench.store, &sources, &PlanOptions { only, force: Force::None }).unwrap();
+        let mut ran = BTreeSet::new();
+        let mut should = BTreeSet::new();
+        for cell in &settled.cells {
+            prop_assert_eq!(cell.state, State::Fresh);
+            let key = cell.key.unwrap();
+            ran.extend(started.contains(&cell.cell).then_some(key));
+            should.extend((forced.contains(&cell.index) || !known.contains(&key)).then_some(key));
+        }
+        prop_assert_eq!(ran, should);
     }
 
     #[test]

@@ -10,7 +10,11 @@
 //! | `numpy.dtype` | the type's code, `u1` |
 //! | `_codecs.encode` | the bytes, as Python 3 writes them in protocol 2 |
 //!
-//! Values refer to each other by number, so that no depth of nesting can exhaust the stack.
+//! [`Pickle::read_around_code`] keeps other functions and what they would make as names with arguments, for files
+//! in which plain values stand beside them (PyTorch's checkpoints).
+//!
+//! Values refer to each other by number, so that no depth of nesting can exhaust the stack, and what is copied is
+//! bounded by the size of the file.
 
 /// Number of a value in its [`Pickle`].
 pub type Id = usize;
@@ -31,6 +35,12 @@ pub enum Value {
     Function(&'static str),
     /// A numpy type by its code.
     Type(String),
+    /// Any other function or class by its full name; only around code.
+    Global(String),
+    /// What a call of it would make: the function and its arguments; only around code.
+    Made(Id, Id),
+    /// A reference to something outside of the pickle, by that; only around code.
+    Outside(Id),
 }
 
 /// A numpy array in C order.
@@ -63,10 +73,29 @@ impl Pickle {
     /// # Errors
     /// In words: an instruction or function that is not among those above, or bytes that end early.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        Self::read_as(bytes, false)
+    }
+
+    /// As [`Self::read`], but functions that are not known stay as their names.
+    pub fn read_around_code(bytes: &[u8]) -> Result<Self, String> {
+        Self::read_as(bytes, true)
+    }
+
+    fn read_as(bytes: &[u8], around_code: bool) -> Result<Self, String> {
         if !matches!(bytes, [0x80, 2..=5, ..]) {
             return Err("not a pickle of protocol 2 to 5".into());
         }
-        Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() }.run()
+        let machine = Machine {
+            bytes,
+            around_code,
+            at: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+            copied: 0,
+        };
+        machine.run()
     }
 
     pub fn root(&self) -> &Value {
@@ -80,7 +109,9 @@ impl Pickle {
     /// A value of the outermost dictionary.
     pub fn entry(&self, key: &str) -> Option<&Value> {
         let Value::Dict(entries) = self.root() else { return None };
-        let found = entries.iter().find(|(k, _)| matches!(&self.values[*k], Value::Bytes(b) if b == key.as_bytes()));
+        // Of a key that was set twice the last holds.
+        let found =
+            entries.iter().rev().find(|(k, _)| matches!(&self.values[*k], Value::Bytes(b) if b == key.as_bytes()));
         found.map(|(_, v)| &self.values[*v])
     }
 
@@ -103,6 +134,9 @@ impl Pickle {
 
 struct Machine<'a> {
     bytes: &'a [u8],
+    around_code: bool,
+    /// Bytes of arrays and items of arguments that were copied so far.
+    copied: usize,
     at: usize,
     values: Vec<Value>,
     stack: Vec<Id>,
@@ -162,6 +196,16 @@ impl<'a> Machine<'a> {
         self.stack.last().copied().ok_or_else(|| "its stack is empty".to_string())
     }
 
+    /// Refuses what refers to one large value again and again.
+    fn copies(&mut self, n: usize) -> Step<()> {
+        self.copied = self.copied.saturating_add(n);
+        // Honest files copy each byte once.
+        if self.copied > 2 * self.bytes.len() + 1024 {
+            return Err("its arrays have more bytes than the file".into());
+        }
+        Ok(())
+    }
+
     fn tuple(&mut self, n: usize) -> Step<()> {
         let mut items = (0..n).map(|_| self.pop()).collect::<Step<Vec<Id>>>()?;
         items.reverse();
@@ -187,6 +231,10 @@ impl<'a> Machine<'a> {
 
     fn function(&mut self, module: &str, name: &str) -> Step<()> {
         let known = FUNCTIONS.iter().find(|(m, n, _)| *m == module && *n == name);
+        if self.around_code && known.is_none() {
+            self.push(Value::Global(format!("{module}.{name}")));
+            return Ok(());
+        }
         let (_, _, what) = known.ok_or_else(|| {
             format!("it asks for {module}.{name}: code in a pickle is never executed, and only plain values and numpy arrays are read")
         })?;
@@ -211,25 +259,51 @@ impl<'a> Machine<'a> {
     }
 
     fn call(&mut self) -> Step<()> {
-        let (arguments, function) = (self.pop()?, self.pop()?);
-        let Value::Tuple(arguments) = self.values[arguments].clone() else {
+        let (given, function) = (self.pop()?, self.pop()?);
+        if let (true, Value::Global(_) | Value::Made(..)) = (self.around_code, &self.values[function]) {
+            let made = self.made(function, given);
+            self.push(made);
+            return Ok(());
+        }
+        let Value::Tuple(arguments) = &self.values[given] else {
             return Err("a call without arguments".into());
         };
         let first = arguments.first().map(|&i| &self.values[i]);
+        let mut encoded = 0;
         let made = match (&self.values[function], first) {
             (Value::Function("array"), _) => Value::Array(Array::default()),
             (Value::Function("type"), Some(Value::Bytes(code))) => {
                 Value::Type(String::from_utf8_lossy(code).into_owned())
             }
             (Value::Function("encode"), Some(Value::Bytes(text))) => {
+                encoded = text.len();
                 let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
                 let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).map_err(|_| "a text that is not latin-1"));
                 Value::Bytes(bytes.collect::<Result<_, _>>()?)
             }
             _ => return Err("it calls what is no function".into()),
         };
+        self.copies(encoded)?;
         self.push(made);
         Ok(())
+    }
+
+    /// What a function that is not known makes. The one that matters makes a dictionary, of nothing or of pairs.
+    fn made(&self, function: Id, given: Id) -> Value {
+        match (&self.values[function], &self.values[given]) {
+            (Value::Global(name), Value::Tuple(arguments)) if name == "collections.OrderedDict" => {
+                let pairs = match arguments.first().map(|&list| &self.values[list]) {
+                    Some(Value::List(pairs)) => &pairs[..],
+                    _ => &[],
+                };
+                let pair = |id: &Id| match &self.values[*id] {
+                    Value::List(pair) | Value::Tuple(pair) if pair.len() == 2 => Some((pair[0], pair[1])),
+                    _ => None,
+                };
+                Value::Dict(pairs.iter().filter_map(pair).collect())
+            }
+            _ => Value::Made(function, given),
+        }
     }
 
     /// Gives an object its state: (version, shape, type, fortran order, bytes) of an array.
@@ -237,9 +311,15 @@ impl<'a> Machine<'a> {
         let (state, object) = (self.pop()?, self.last()?);
         let state = match (&self.values[object], &self.values[state]) {
             (Value::Type(_), _) => return Ok(()),
+            (Value::Global(_) | Value::Made(..) | Value::Dict(_) | Value::List(_), _) if self.around_code => {
+                return Ok(());
+            }
             (Value::Array(_), Value::Tuple(state)) if state.len() == 5 => state.clone(),
             _ => return Err("it gives a state to what has none".into()),
         };
+        if let Value::Bytes(data) = &self.values[state[4]] {
+            self.copies(data.len())?;
+        }
         let [_, shape, code, fortran, data] = [0, 1, 2, 3, 4].map(|i| &self.values[state[i]]);
         let (Value::Tuple(shape), Value::Type(code), Value::Bytes(data)) = (shape, code, data) else {
             return Err("an array with an odd state".into());
@@ -253,6 +333,44 @@ impl<'a> Machine<'a> {
         };
         let shape = shape.iter().map(side).collect::<Option<Vec<usize>>>().ok_or("an array with an odd shape")?;
         self.values[object] = Value::Array(Array { shape, code: code.clone(), data: data.clone() });
+        Ok(())
+    }
+
+    /// Instructions that occur only around code: references to outside, objects, sets.
+    fn other(&mut self, op: u8) -> Step<()> {
+        match op {
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(Value::Outside(id));
+            }
+            0x81 => {
+                let (given, class) = (self.pop()?, self.pop()?);
+                let made = self.made(class, given);
+                self.push(made);
+            }
+            0x92 => {
+                let (_, given, class) = (self.pop()?, self.pop()?, self.pop()?);
+                let made = self.made(class, given);
+                self.push(made);
+            }
+            0x8F => self.push(Value::List(Vec::new())),
+            0x90 => {
+                let items = self.marked()?;
+                let set = self.last()?;
+                self.extend(set, items)?;
+            }
+            0x91 => {
+                let items = self.marked()?;
+                self.push(Value::List(items));
+            }
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.marked()?),
+            b'2' => {
+                let last = self.last()?;
+                self.stack.push(last);
+            }
+            other => return Err(format!("instruction {other:#04x} at byte {} is not read", self.at - 1)),
+        }
         Ok(())
     }
 
@@ -279,6 +397,11 @@ impl<'a> Machine<'a> {
                 }
                 0x8A => {
                     let n = self.number(1)? as usize;
+                    if n > 8 && self.around_code {
+                        self.take(n)?;
+                        self.push(Value::None);
+                        continue;
+                    }
                     if n > 8 {
                         return Err("a whole number of more than 64 bits".into());
                     }
@@ -354,6 +477,7 @@ impl<'a> Machine<'a> {
                     self.recall(at)?;
                 }
                 0x94 => self.remember(self.memo.len() as u64)?,
+                _ if self.around_code => self.other(op)?,
                 other => {
                     let at = self.at - 1;
                     return Err(format!("instruction {other:#04x} at byte {at} is not read"));
@@ -394,6 +518,33 @@ mod tests {
             let e = Pickle::read(bytes).unwrap_err();
             assert!(e.contains("never executed") && (e.contains("posix.system") || e.contains("builtins.eval")), "{e}");
         }
+    }
+
+    #[test]
+    fn around_code_plain_values_are_found_and_the_rest_stays_a_name() {
+        // An ordered dictionary with one entry, a class's object with a state, and a reference to outside.
+        let whole = b"\x80\x02ccollections\nOrderedDict\n)R(X\x01\x00\x00\x00acx\ny\nK\x07Q\x85RX\x01\x00\x00\x00bcm\nC\n)\x81}bu}b.";
+        assert!(Pickle::read(whole).unwrap_err().contains("never executed"));
+        let p = Pickle::read_around_code(whole).unwrap();
+        let Some(Value::Made(function, given)) = p.entry("a") else { panic!("{p:?}") };
+        assert_eq!(p.value(*function), &Value::Global("x.y".into()));
+        let Value::Tuple(given) = p.value(*given) else { panic!("{p:?}") };
+        let Value::Outside(id) = p.value(given[0]) else { panic!("{p:?}") };
+        assert_eq!(p.value(*id), &Value::Int(7));
+        assert!(matches!(p.entry("b"), Some(Value::Made(..))));
+    }
+
+    #[test]
+    fn one_value_referred_to_again_and_again_is_not_copied_each_time() {
+        // One text of 4000 bytes, and 2000 arrays that all hold it.
+        let mut bytes = b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85Rq\x01T\xa0\x0f\x00\x00".to_vec();
+        bytes.extend([b'x'; 4000]);
+        bytes.extend(b"q\x02");
+        for _ in 0..2000 {
+            bytes.extend(b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x01\x85h\x01\x89h\x02tb");
+        }
+        bytes.push(b'.');
+        assert_eq!(Pickle::read(&bytes).unwrap_err(), "its arrays have more bytes than the file");
     }
 
     #[test]

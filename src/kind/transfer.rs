@@ -98,6 +98,9 @@ pub struct Params {
     /// Images that are computed at once, to save memory, or `auto`; the update is that of the whole batch. Null: the batch.
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,
+    /// Ranks that share every batch, for one update of all: threads here, or processes under MPI. Null: no ranks.
+    #[serde(default)]
+    pub ranks: Option<u32>,
     /// What activations are stored in, in training and test. Weights, statistics and sums are f32 in both.
     #[serde(default)]
     pub precision: Precision,
@@ -187,6 +190,7 @@ impl Params {
         FitSpec {
             batch: self.batch,
             micro_batch: self.micro_batch,
+            ranks: self.ranks,
             precision: self.precision,
             checkpoint: self.checkpoint,
             steps: self.steps,
@@ -405,7 +409,7 @@ mod tests {
             "precision": "bf16", "checkpoint": "blocks", "micro_batch": 4, "ema": 0.9, "layer_decay": 0.5,
             "rand_augment": {"n": 1, "m": 5}, "evaluate_every": {"steps": 5}, "keep": "best", "curve_every": 2,
             "label_smoothing": 0.1, "oversample": true, "class_weights": "balanced", "mixup": 0.2, "steps": 40,
-            "freeze": ["root"], "optimizer": {"adamw": {"lr": 0.001}}, "seed": 3, "batch": 8,
+            "freeze": ["root"], "optimizer": {"adamw": {"lr": 0.001}}, "seed": 3, "batch": 8, "ranks": 2,
         });
         let spec = params(given.clone()).fit(View::Stored, Augment::None);
         let found = serde_json::to_value(&spec).unwrap();

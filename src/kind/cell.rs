@@ -203,7 +203,7 @@ impl<'a> Cell<'a> {
         Session {
             progress: self.progress,
             cancel: self.cancel,
-            checkpoint: Some(self.scratch),
+            checkpoint: (self.collective.rank() == 0).then_some(self.scratch),
             checkpoint_every_s: std::env::var("SCALESHOT_CHECKPOINT_S")
                 .ok()
                 .and_then(|seconds| seconds.parse().ok())

@@ -163,6 +163,10 @@ pub trait Kind: Send + Sync + 'static {
     fn gpus(_params: &Self::Params) -> u32 {
         0
     }
+    /// Ranks that share a cell's computing; each has threads of its own.
+    fn ranks(_params: &Self::Params) -> u32 {
+        1
+    }
     /// What a finished cell's effect outside the store lacks now (`DIR/index.html is gone`); `None` where all is
     /// as the cell left it, or where the kind touches nothing outside.
     fn undelivered(_params: &Self::Params, _outputs: &BTreeMap<String, Artifact>) -> Option<String> {
@@ -186,6 +190,7 @@ pub trait AnyKind: Send + Sync {
     fn check(&self, params: &Value) -> Result<Vec<(String, String)>>;
     fn resources(&self, params: &Value) -> Result<Resources>;
     fn gpus(&self, params: &Value) -> Result<u32>;
+    fn ranks(&self, params: &Value) -> Result<u32>;
     /// Whether it finds outside files by their content, though other cells named their folders.
     fn finds_sources(&self) -> bool;
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>>;
@@ -249,6 +254,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn gpus(&self, params: &Value) -> Result<u32> {
         Ok(K::gpus(&Self::typed(params)?))
+    }
+    fn ranks(&self, params: &Value) -> Result<u32> {
+        Ok(K::ranks(&Self::typed(params)?))
     }
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>> {
         Ok(K::undelivered(&Self::typed(params)?, outputs))

@@ -66,6 +66,10 @@ impl Kind for Pretrain {
         Resources { threads: 0, memory_bytes: 0 }
     }
 
+    fn ranks(params: &Params) -> u32 {
+        params.fit.ranks.unwrap_or(1)
+    }
+
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
         let pictures = Pictures::open(cell, input, params.image_px)?.normalised(params.normalise);

@@ -313,8 +313,12 @@ impl Kind for Transfer {
         problems
     }
 
-    fn resources(_: &Params) -> Resources {
-        Resources { threads: 1, memory_bytes: 0 }
+    fn resources(params: &Params) -> Resources {
+        Resources { threads: Self::ranks(params) as usize, memory_bytes: 0 }
+    }
+
+    fn ranks(params: &Params) -> u32 {
+        params.ranks.unwrap_or(1)
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {

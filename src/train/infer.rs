@@ -15,9 +15,10 @@ use crate::{
 
 /// Logits of every example in order, `outputs` an example.
 pub fn predict(model: &Bit, data: &Examples, view: &View, batch: usize, session: &Session) -> Result<Vec<f32>> {
+    let cancel = session.agreed_cancel();
     let of = |data: &Examples| {
         session.progress.begin(data.len() as u64, "images");
-        each_batch(data, view, batch, session.cancel, |x| model.logits(x), |n| session.progress.advance(n))
+        each_batch(data, view, batch, &cancel, |x| model.logits(x), |n| session.progress.advance(n))
     };
     by_shares(data, session.collective, of)
 }

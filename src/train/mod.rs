@@ -60,3 +60,11 @@ pub struct Session<'a> {
     /// The other ranks of the same training.
     pub collective: &'a dyn Collective,
 }
+
+impl Session<'_> {
+    /// The request to stop where one process can heed it by itself. Ranks agree on it at the end of a step, and
+    /// nowhere else: one that stopped between two would leave the others waiting.
+    fn agreed_cancel(&self) -> Cancel {
+        if self.collective.ranks() > 1 { Cancel::default() } else { self.cancel.clone() }
+    }
+}

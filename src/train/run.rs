@@ -142,8 +142,9 @@ impl Run {
         micro: usize,
         session: &Session,
     ) -> Result<Score> {
+        let cancel = session.agreed_cancel();
         let compute =
-            |data: &Examples| each_batch(data, &spec.view, micro, session.cancel, |x: &Images| model.logits(x), |_| ());
+            |data: &Examples| each_batch(data, &spec.view, micro, &cancel, |x: &Images| model.logits(x), |_| ());
         let logits = by_shares(valid, session.collective, compute)?;
         let score = score(valid.labels(), &logits);
         // A loss that is no number is no score.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cell, InputSpec, Kind, Resources, computed,
+    Cell, InputSpec, Kind, Leaf, Resources, computed,
     examples::{self, Pictures},
     frames, leak,
     measure::{self, Scale},
@@ -319,6 +319,11 @@ impl Kind for Transfer {
 
     fn ranks(params: &Params) -> u32 {
         params.ranks.unwrap_or(1)
+    }
+
+    fn images(leaf: Leaf, rows: f64) -> f64 {
+        // Going forward alone takes a third of a training's time.
+        computed::passes(leaf, rows) + rows / 3.0
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {

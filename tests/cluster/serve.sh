@@ -19,4 +19,7 @@ stop() { "$here/down.sh" "$folder" >&2 || true; rm -rf "$folder"; }
 trap stop EXIT
 SLURMD_TIMEOUT=10 MINJOBAGE=5 "$here/up.sh" "$folder" >&2
 export SLURM_CONF=$folder/etc/slurm.conf SCALESHOT_TEST_CLUSTER=$folder
+# Open MPI on a machine of two processors, in a container, over loopback.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_oob_tcp_if_include=lo
+export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_mpi_yield_when_idle=1
 "$@"

@@ -52,7 +52,9 @@ fn ranks_make_the_update_of_as_many_micro_batches() {
                 };
                 let moved = far(&a, &s);
                 assert!(moved > 0.0, "{name} did not move");
-                assert!(far(&a, &b) <= 1e-5 * moved + 1e-9, "{ranks} ranks, {name}: {} of {moved}", far(&a, &b));
+                // Besides the gradients' rounding, the weights have their own.
+                let rounding = 6e-8 * far(&a, &vec![0.0; a.len()]);
+                assert!(far(&a, &b) <= 1e-5 * moved + rounding, "{ranks} ranks, {name}: {} of {moved}", far(&a, &b));
             }
         }
     }

@@ -13,7 +13,7 @@ CARGO ?= cargo
 SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
-.PHONY: help build quickstart real data test test-crash test-stores test-cluster check format lint docs \
+.PHONY: help build quickstart real data test test-crash test-stores test-cluster mpi check format lint docs \
         real-tables bench bench-setup bench-compute bench-memory bench-data bench-engine bench-study check-timm fuzz
 
 help:
@@ -48,8 +48,12 @@ test-crash: ## kill the program 300 times, at every write point and at random, a
 test-stores: ## stores on S3, Azure and Google servers, which it installs and serves on loopback
 	tests/stores/serve.py sh -c '$(CARGO) test --release --locked --lib store:: && $(CARGO) test --release --locked --test stores'
 
-test-cluster: ## pipelines as jobs of a Slurm cluster, which it installs and starts on loopback
-	tests/cluster/serve.sh $(CARGO) test --release --locked --test cluster -- --nocapture
+test-cluster: ## pipelines as jobs of a Slurm cluster with MPI and a bucket, which it installs and starts on loopback
+	tests/cluster/serve.sh tests/stores/serve.py --s3 $(CARGO) test --release --locked --test cluster -- --nocapture
+
+mpi: ## scaleshot-mpi, one rank of a training under MPI, whose headers it installs
+	tests/cluster/install.sh mpicc libopenmpi-dev openmpi-bin libclang-dev
+	$(CARGO) build --release --locked --features mpi
 
 check: format lint test docs ## exactly what continuous integration runs
 

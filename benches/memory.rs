@@ -15,7 +15,9 @@ use scaleshot::{
     progress::{Cancel, Silent},
     random::stream::Stream,
     train::{
-        FitSpec, Session, fit,
+        FitSpec, Session,
+        collective::Alone,
+        fit,
         memory::{Auto, Checkpointing, MicroBatch, activation_bytes, micro_batch},
     },
 };
@@ -70,7 +72,8 @@ fn one(words: &[String]) -> Result<()> {
         ..FitSpec::sgd_agc(0.003, steps)
     };
     let (cancel, begun) = (Cancel::default(), Instant::now());
-    let session = Session { progress: &Silent, cancel: &cancel, checkpoint: None, checkpoint_every_s: 3600 };
+    let session =
+        Session { progress: &Silent, cancel: &cancel, checkpoint: None, checkpoint_every_s: 3600, collective: &Alone };
     let fit = fit(&mut model, &examples(batch)?, None, &spec, &session)?;
     let image_bytes = activation_bytes(model.config(), (PX, PX), precision, checkpoint);
     let values: usize = model.parameters().iter().map(|p| p.data.len()).sum();

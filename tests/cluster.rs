@@ -47,15 +47,95 @@ nodes:
 
 const PROFILE: &str = "defaults: { cpus: 1, memory: 200M, time: 5 }\ngrace_s: 10\n";
 
+/// A training on several ranks, and a transfer of what it made.
+const RANKED: &str = r#"pipeline: ranked
+params: { ranks: 2, epochs: 2 }
+nodes:
+  set: { dataset: { format: fractal, categories: 2, per_category: 8, test_per_category: 4, seed: 3, size_px: 16 } }
+  pixels: { images: { data: set, size_px: 16 } }
+  pretrain:
+    pretrain:
+      data: pixels
+      model: bit-r14x0.25
+      ranks: "${params.ranks}"
+      epochs: "${params.epochs}"
+      batch: 8
+      optimizer: { sgd_agc: { lr: 0.1 } }
+  transfer:
+    transfer:
+      model: pretrain
+      data: pixels
+      ranks: "${params.ranks}"
+      steps: 6
+      batch: 9
+      leakage: report
+      keep_model: true
+      optimizer: { sgd_agc: { lr: 0.1 } }
+"#;
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The cluster to oneself; `None` where there is none.
-fn cluster() -> Option<MutexGuard<'static, ()>> {
+/// The cluster to oneself. Tells how long that was.
+struct Alone {
+    began: Instant,
+    _guard: MutexGuard<'static, ()>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let name = std::thread::current().name().unwrap_or("?").to_string();
+        eprintln!("scenario {name}: {:.1} s", self.began.elapsed().as_secs_f64());
+    }
+}
+
+/// `None` where there is no cluster.
+fn cluster() -> Option<Alone> {
     if std::env::var_os("SCALESHOT_TEST_CLUSTER").is_none() {
         eprintln!("left out: make test-cluster starts a cluster for this");
         return None;
     }
-    Some(ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner()))
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    // What another scenario left behind is not this one's.
+    slurm(&["scancel", "--user", &slurm(&["id", "-un"])]);
+    wait_for("an empty queue", || slurm(&["squeue", "-h", "-t", "PD,R,CG"]).is_empty());
+    Some(Alone { began: Instant::now(), _guard: guard })
+}
+
+/// Words that start ranks under MPI; `None` where that was not built, which `make test-cluster` sees to.
+fn ranks_with() -> Option<String> {
+    match std::env::var("SCALESHOT_TEST_RANKS") {
+        Ok(program) => Some(format!("mpirun -n {{ranks}} {program}")),
+        Err(_) => {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "SCALESHOT_TEST_RANKS names no scaleshot-mpi");
+            eprintln!("left out: make test-cluster builds scaleshot-mpi for this");
+            None
+        }
+    }
+}
+
+/// What a finished cell made, by content.
+fn made(study: &Study, cell: &str) -> Value {
+    let ls: Value = serde_json::from_str(&study.must(&["ls", cell, "--json"])).unwrap();
+    let key = ls["cells"][0]["key"].as_str().unwrap_or_else(|| panic!("{cell}: {ls}")).to_string();
+    let record = std::fs::read_to_string(study.path(&format!(".scaleshot/records/{key}.json"))).unwrap();
+    serde_json::from_str::<Value>(&record).unwrap()["outputs"].clone()
+}
+
+/// The job that runs the cell of this name, once it does.
+fn job_of(cell: &str) -> String {
+    let running = || slurm(&["squeue", "-h", "-t", "R", "-o", "%i %k"]);
+    let line = |text: String| text.lines().find(|l| l.ends_with(&format!(" {cell}"))).map(str::to_string);
+    wait_for(cell, || line(running()).is_some());
+    line(running()).unwrap_or_else(|| panic!("{cell} has ended")).split(' ').next().unwrap().to_string()
+}
+
+/// Until the training of this study has left a checkpoint.
+fn checkpointed(study: &Study) {
+    let scratch = study.path(".scaleshot/scratch");
+    wait_for("a checkpoint", || {
+        let entries = std::fs::read_dir(&scratch).into_iter().flatten().flatten();
+        entries.into_iter().any(|e| e.path().join("checkpoint.safetensors").exists())
+    });
 }
 
 fn study(pipeline: &str) -> Study {
@@ -236,9 +316,7 @@ fn a_job_near_its_time_limit_checkpoints_and_goes_on_in_the_same_job() {
     let mut child = start(&study, &["--detach"]);
     assert!(child.wait().unwrap().success());
     // What the queue sends before the time limit and at a preemption.
-    let job = || slurm(&["squeue", "-h", "-t", "R", "-o", "%i %k"]);
-    wait_for("the training", || job().contains(" pretrain"));
-    let id = job().lines().find(|l| l.ends_with(" pretrain")).unwrap().split(' ').next().unwrap().to_string();
+    let id = job_of("pretrain");
     std::thread::sleep(Duration::from_secs(2));
     slurm(&["scancel", "--batch", "--signal=TERM", &id]);
     let restarts = || slurm(&["scontrol", "show", "job", &id]);
@@ -246,13 +324,193 @@ fn a_job_near_its_time_limit_checkpoints_and_goes_on_in_the_same_job() {
     let (code, events, err) = run(&study, &[]);
     assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
     // The checkpoint was used, and shows in nothing.
-    let keys = |s: &Study| {
-        let ls: Value = serde_json::from_str(&s.must(&["ls", "pretrain", "--json"])).unwrap();
-        let key = ls["cells"][0]["key"].as_str().unwrap().to_string();
-        let record = std::fs::read_to_string(s.path(&format!(".scaleshot/records/{key}.json"))).unwrap();
-        serde_json::from_str::<Value>(&record).unwrap()["outputs"].clone()
+    assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
+}
+
+#[test]
+fn mpi_ranks_on_two_nodes_make_what_as_many_threads_make() {
+    let (Some(_cluster), Some(words)) = (cluster(), ranks_with()) else { return };
+    for ranks in ["2", "4"] {
+        let param = format!("ranks={ranks}");
+        let threads = Study::new(RANKED);
+        threads.ran(&["-p", &param]);
+        let study = study(RANKED);
+        std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
+        assert!(ran(&study, &["-p", &param]).contains(&"transfer".to_string()));
+        for cell in ["pretrain", "transfer"] {
+            assert_eq!(made(&study, cell), made(&threads, cell), "{cell} on {ranks} ranks");
+        }
+        let log = study.must(&["show", "pretrain", "--log"]);
+        assert!(log.contains(&format!("mpirun -n {ranks}")), "{log}");
+    }
+    // By hand on this machine, without a queue.
+    let (threads, study) = (Study::new(RANKED), Study::new(RANKED));
+    threads.ran(&[]);
+    study.ran(&["--ranks-with", &words]);
+    assert_eq!(made(&study, "transfer"), made(&threads, "transfer"));
+}
+
+#[test]
+fn a_killed_rank_is_named_and_its_cell_continues() {
+    let (Some(_cluster), Some(words)) = (cluster(), ranks_with()) else { return };
+    let text = RANKED.replace("epochs: 2", "epochs: 300");
+    let (local, study) = (Study::new(&text), study(&text));
+    local.ran(&["pretrain"]);
+    std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
+    let often = |mut c: Command| {
+        c.env("SCALESHOT_CHECKPOINT_S", "0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    assert_eq!(keys(&study), keys(&local));
+    let all = [&["run", "x.yaml", "--json"], &SLURM[..], &["pretrain"]].concat();
+    let child = often(study.command(&all));
+    checkpointed(&study);
+    let ranks = slurm(&["pgrep", "-f", "scaleshot-mpi [0-9a-f]{64} --store"]);
+    let second = ranks.lines().find(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|b| *b == 0).any(|v| v == b"OMPI_COMM_WORLD_RANK=1")
+    });
+    slurm(&["kill", "-9", second.unwrap_or_else(|| panic!("no rank 1 among {ranks}"))]);
+    let out = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    let failed = told.lines().find(|l| l.contains("\"failed\"")).unwrap_or_default();
+    assert_eq!(out.status.code(), Some(1), "{told}");
+    assert!(failed.contains("rank 1 was lost: exited on signal 9"), "{told}");
+    let (code, events, err) = run(&study, &["pretrain"]);
+    assert_eq!(code, 0, "{err}\n{events:#?}");
+    let log = study.must(&["show", "pretrain", "--log"]);
+    assert!(log.contains("continuing after step"), "{log}");
+    assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
+}
+
+#[test]
+fn mpi_ranks_near_their_time_limit_checkpoint_and_go_on_in_the_same_job() {
+    let (Some(_cluster), Some(words)) = (cluster(), ranks_with()) else { return };
+    let text = RANKED.replace("epochs: 2", "epochs: 300");
+    let (local, study) = (Study::new(&text), study(&text));
+    local.ran(&["pretrain"]);
+    std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
+    assert!(start(&study, &["pretrain", "--detach"]).wait().unwrap().success());
+    let id = job_of("pretrain");
+    std::thread::sleep(Duration::from_secs(3));
+    slurm(&["scancel", "--batch", "--signal=TERM", &id]);
+    wait_for("the requeue", || slurm(&["scontrol", "show", "job", &id]).contains("Restarts=1"));
+    let (code, events, err) = run(&study, &["pretrain"]);
+    assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
+    let log = study.must(&["show", "pretrain", "--log"]);
+    assert!(log.contains("continuing after step"), "{log}");
+    assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
+}
+
+#[test]
+fn the_job_of_a_dead_node_runs_on_another_one() {
+    let Some(_cluster) = cluster() else { return };
+    let text = TRAINING.replace("EPOCHS", "600");
+    let (local, study) = (Study::new(&text), study(&text));
+    local.ran(&[]);
+    assert!(start(&study, &["--detach"]).wait().unwrap().success());
+    let id = job_of("pretrain");
+    let node = slurm(&["squeue", "-h", "-j", &id, "-o", "%N"]);
+    // The machine goes: its daemon, and all that it had started.
+    let pid_file = folder().join(format!("pid/slurmd.{node}.pid"));
+    let pid = std::fs::read_to_string(&pid_file).unwrap().trim().to_string();
+    let steps = slurm(&["pgrep", "-f", &format!("slurmstepd: \\[{id}\\.")]);
+    let programs = slurm(&["pgrep", "-f", &format!("scaleshot cell .* {}", study.folder.path().display())]);
+    for pid in [&pid].into_iter().map(String::as_str).chain(steps.lines()).chain(programs.lines()) {
+        slurm(&["kill", "-9", pid]);
+    }
+    wait_for("the requeue", || slurm(&["scontrol", "show", "job", &id]).contains("Restarts=1"));
+    let (code, events, err) = run(&study, &[]);
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    let conf = folder().join("etc/slurm.conf");
+    assert!(Command::new("slurmd").args(["-N", &node, "-f"]).arg(conf).env("PATH", path).status().unwrap().success());
+    wait_for("the node's return", || slurm(&["sinfo", "-h", "-p", "cpu", "-t", "idle", "-o", "%D"]) == "2");
+    assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
+    assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
+}
+
+#[test]
+fn a_bucket_serves_as_the_store_of_all_nodes() {
+    let Some(_cluster) = cluster() else { return };
+    let stores = std::env::var("SCALESHOT_TEST_STORES").unwrap_or_default();
+    let Some(bucket) = stores.split(',').find(|s| s.starts_with("s3://")) else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "SCALESHOT_TEST_STORES names no S3 store");
+        return eprintln!("left out: make test-cluster serves a bucket for this");
+    };
+    let local = Study::new(SMALL);
+    let expected = local.ran(&[]);
+    let study = study(SMALL);
+    std::fs::write(study.path("p.yaml"), format!("{PROFILE}logs: {}\n", study.path("logs").display())).unwrap();
+    let store = format!("{bucket}/cluster-{}", std::process::id());
+    assert_eq!(ran(&study, &["--store", &store]), expected);
+    assert_eq!(study.report(), local.report());
+    // Whoever runs it from another machine finds all of it.
+    let elsewhere = Study::new(SMALL);
+    assert_eq!(elsewhere.ran(&["--store", &store]), [""; 0]);
+}
+
+#[test]
+fn a_submission_that_was_cut_in_half_is_completed() {
+    let Some(_cluster) = cluster() else { return };
+    let study = study(SMALL);
+    slurm(&["scontrol", "update", "partition=cpu", "state=down"]);
+    let names = || slurm(&["squeue", "-h", "-r", "-o", "%j"]).lines().count();
+    let mut child = start(&study, &[]);
+    wait_for("the first jobs", || names() >= 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = names();
+    slurm(&["scontrol", "update", "partition=cpu", "state=up"]);
+    let (code, events, err) = run(&study, &[]);
+    assert_eq!(code, 0, "{err}");
+    let (adopted, submitted) = (queued(&events, "adopted"), queued(&events, "submitted"));
+    // One of the names is the first look's, which is no cell; the smallest may have ended before the second run looked.
+    assert!(adopted + submitted <= 8 && submitted <= 9 - before.min(9), "{before}: {adopted} {submitted} {events:#?}");
+    assert_eq!(cells(&events, "done").len(), 8, "{events:#?}");
+}
+
+#[test]
+fn what_nodes_or_the_site_lack_is_named() {
+    let Some(_cluster) = cluster() else { return };
+    let study = study(SMALL);
+    // No Slurm on this machine.
+    let words = [&["run", "x.yaml"], &SLURM[..]].concat();
+    let out = study.command(&words).env("PATH", study.folder.path()).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(2) && err.contains("there is no sbatch on this machine"), "{err}");
+    // An account that Slurm does not know: told by Slurm's own words, which this cluster without accounting never says.
+    let sbatch = slurm(&["sh", "-c", "command -v sbatch"]);
+    let refusing = format!(
+        "#!/bin/sh\ncase \"$*\" in *--account=nobody*)\n  echo 'sbatch: error: Batch job submission failed: Invalid \
+         account or account/partition combination specified' >&2; exit 1;;\nesac\nexec {sbatch} \"$@\"\n"
+    );
+    script(&study, "bin/sbatch", &refusing);
+    std::fs::write(study.path("p.yaml"), "defaults: { account: nobody }").unwrap();
+    let path = format!("{}:{}", study.path("bin").display(), std::env::var("PATH").unwrap());
+    let out = study.command(&words).env("PATH", path).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && err.contains("Invalid account"), "{err}");
+    assert!(err.contains("see partition, account"), "{err}");
+    assert_eq!(slurm(&["squeue", "-h", "-a", "-t", "PD,R"]), "");
+    // Nodes that see another folder at the store's path.
+    let elsewhere = study.path("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let hides = format!(
+        "#!/bin/sh\nfor w; do shift; [ \"$w\" = '{}' ] && w='{}'; set -- \"$@\" \"$w\"; done\nexec \"$@\"\n",
+        std::fs::canonicalize(study.folder.path()).unwrap().join(".scaleshot").display(),
+        elsewhere.display()
+    );
+    script(&study, "hides", &hides);
+    std::fs::write(study.path("p.yaml"), format!("{PROFILE}launcher: {}\n", study.path("hides").display())).unwrap();
+    let (code, _, err) = run(&study, &[]);
+    assert!(code == 1 && err.contains("cannot compute") && err.contains("has no plan"), "{err}");
+    wait_for("an empty queue", || slurm(&["squeue", "-h"]).is_empty());
+}
+
+fn script(study: &Study, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = study.path(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

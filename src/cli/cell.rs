@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::{Failure, Outcome, output::complain, session::StoreArguments};
+use super::{Failure, Outcome, executor::RanksArguments, output::complain, session::StoreArguments};
 use crate::{
     digest::Digest,
     kind::KINDS,
@@ -29,6 +29,8 @@ pub struct Arguments {
     /// Threads to compute with [default: all of this machine]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
+    #[command(flatten)]
+    pub ranks: RanksArguments,
     /// Only look whether this machine sees the plan and has the same program
     #[arg(long, conflicts_with = "index")]
     pub check: bool,
@@ -66,7 +68,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     stop_on_signals(&cancel)?;
     let observer = observer(arguments.json);
-    let site = Site::new(&store, &sources, threads, observer.as_ref(), &cancel);
+    let executor = arguments.ranks.executor()?;
+    let mut site = Site::new(&store, &sources, threads, observer.as_ref(), &cancel);
+    site.executor = &*executor;
     let ended = run_cell(&plan, index, &site)?;
     let name = &plan.pipeline.cells[index].id;
     match &ended {

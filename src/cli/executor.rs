@@ -7,9 +7,31 @@ use crate::{
     digest::Digest,
     pipeline::Pipeline,
     plan::{Plan, State},
-    run::cluster::{Profile, Queue, SavedPlan, Slurm, Standing, shell_logs, standings},
+    run::{
+        InProcess, Launched,
+        cluster::{Profile, Queue, SavedPlan, Slurm, Standing, shell_logs, standings},
+    },
     store::{Store, source::SourceIndex},
 };
+
+/// How ranks of one cell are started where they are to be processes.
+#[derive(Debug, Args)]
+pub struct RanksArguments {
+    /// Start the ranks of a cell as processes with these words: "mpirun -n {ranks} scaleshot-mpi"
+    /// [default: $SCALESHOT_RANKS_WITH, or else threads of this process]
+    #[arg(long, value_name = "WORDS")]
+    pub ranks_with: Option<String>,
+}
+
+impl RanksArguments {
+    pub fn executor(&self) -> Result<Box<dyn crate::run::Executor>, Failure> {
+        let named = std::env::var("SCALESHOT_RANKS_WITH").ok().filter(|v| !v.is_empty());
+        match self.ranks_with.clone().or(named) {
+            Some(words) => Ok(Box::new(Launched::new(&words)?)),
+            None => Ok(Box::new(InProcess)),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Executor {

@@ -22,6 +22,7 @@ mod ls;
 mod man;
 mod output;
 mod plan;
+pub mod rank;
 mod run;
 mod schema;
 mod session;
@@ -129,6 +130,15 @@ impl From<Diagnostics> for Failure {
 impl Failure {
     fn words(message: impl Into<String>, hint: Option<String>) -> Self {
         Failure::Words(vec![(message.into(), hint)])
+    }
+
+    /// In one line.
+    fn text(&self) -> String {
+        match self {
+            Failure::Pipeline(d) => d.to_string(),
+            Failure::Words(wrong) => wrong.iter().map(|(message, _)| message.as_str()).collect::<Vec<_>>().join("; "),
+            Failure::Error(e) => e.to_string(),
+        }
     }
 
     fn report(&self) -> ExitCode {

@@ -1,12 +1,12 @@
 //! `scaleshot plan`: what `run` would do, and why. Runs nothing.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
-    Outcome,
+    Failure, Outcome,
     executor::{Executor, ExecutorArguments, stand},
     layout,
     output::{Colour, print},
@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     plan::{Force, Plan, PlanOptions, State, plan},
-    run::cluster::Standing,
+    run::{
+        cluster::{Estimate, Interval, Standing, estimate},
+        duration,
+    },
+    store::Store,
 };
 
 #[derive(Debug, Args)]
@@ -35,6 +39,15 @@ pub struct Arguments {
     pub all: bool,
     #[command(flatten)]
     pub executor: ExecutorArguments,
+    /// What the plan would take of a cluster, from the records of smaller runs; asks no queue
+    #[arg(long)]
+    pub estimate: bool,
+    /// The store whose records an estimate follows [default: the plan's own]
+    #[arg(long, value_name = "PLACE", requires = "estimate")]
+    pub records: Option<PathBuf>,
+    /// Jobs at one time, for an estimate of the wall time [default: all that can]
+    #[arg(long, value_name = "N", requires = "estimate", default_value_t = 0, hide_default_value = true)]
+    pub at_once: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -45,6 +58,18 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let only = session.only(&arguments.cells)?;
     let force = forced(arguments.force, only.as_deref());
     let plan = plan(&session.pipeline, &session.store, &session.sources, &PlanOptions { only, force })?;
+    if arguments.estimate {
+        if arguments.executor.executor != Executor::Slurm {
+            let hint = Some("add --executor slurm, and --profile for what jobs ask for".to_string());
+            return Err(Failure::words("--estimate is for plans that go to a cluster", hint));
+        }
+        let records = arguments.records.as_ref().map(Store::open).transpose()?;
+        let known = records.as_ref().unwrap_or(&session.store);
+        let profile = arguments.executor.profile()?;
+        let found = estimate(&session.pipeline, &plan, known, &profile, MAX_ARRAY, arguments.at_once)?;
+        print(&if arguments.json { json!(found).to_string() + "\n" } else { estimate_text(&found) });
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.executor.executor == Executor::Slurm {
         let profile = arguments.executor.slurm(&session.store)?;
         let standing = stand(&session.pipeline, &session.store, &session.sources, &plan, &profile)?;
@@ -53,6 +78,54 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     print(&if arguments.json { json_text(&plan) } else { text(&plan, arguments.all, Colour::stdout()) });
     Ok(ExitCode::SUCCESS)
+}
+
+/// Of Slurm as it is installed; the cluster itself is not asked.
+const MAX_ARRAY: usize = 1001;
+
+/// Sums, and one line a node.
+fn estimate_text(e: &Estimate) -> String {
+    let hours = |i: Interval| vec![format!("{:.2}", i.expected), format!("({:.2} to {:.2})", i.low, i.high)];
+    let time = |s: f64| duration((s * 1000.0) as u64);
+    let mut rows = vec![
+        vec!["jobs".to_string(), e.jobs.to_string(), format!("for {} cells", e.cells)],
+        [vec!["core-hours".to_string()], hours(e.core_hours)].concat(),
+        [vec!["GPU-hours".to_string()], hours(e.gpu_hours)].concat(),
+        vec![
+            "wall time".to_string(),
+            time(e.wall_s.expected),
+            format!("({} to {}), the queue apart", time(e.wall_s.low), time(e.wall_s.high)),
+        ],
+    ];
+    let mut out = layout::columns(&rows, &[]);
+    rows.clear();
+    let head = ["node", "kind", "cells", "images", "core-hours", "", "longest", "records", "up to images"];
+    rows.push(head.map(String::from).to_vec());
+    for n in &e.nodes {
+        let [expected, interval] = [0, 1].map(|i| hours(n.core_hours)[i].clone());
+        rows.push(vec![
+            n.node.clone(),
+            n.kind.clone(),
+            n.cells.to_string(),
+            format!("{:.0}", n.images),
+            expected,
+            interval,
+            time(n.wall_s),
+            n.records.to_string(),
+            format!("{:.0}", n.seen_images),
+        ]);
+    }
+    if !e.nodes.is_empty() {
+        out.push('\n');
+        out.push_str(&layout::columns(&rows, &[]));
+    }
+    if !e.unknown.is_empty() {
+        let (n, first) = (e.unknown.len(), &e.unknown[0]);
+        out.push_str(&format!("\n{n} cells are in no sum, since no record tells of their kind: {first}"));
+        out.push_str(if n > 1 { ", …\n" } else { "\n" });
+        out.push_str("hint: run the pipeline smaller first, here or with --records elsewhere\n");
+    }
+    out
 }
 
 /// One line a cell and job, below a failed one the end of its log.

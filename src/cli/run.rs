@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Failure, Outcome,
-    executor::{self, Executor, ExecutorArguments},
+    executor::{self, Executor, ExecutorArguments, RanksArguments},
     output::{Colour, complain, print},
     plan::{forced, json_text, text},
     session::{PipelineArguments, Session, StoreArguments},
@@ -72,6 +72,8 @@ pub struct Arguments {
     pub reports: Option<PathBuf>,
     #[command(flatten)]
     pub executor: ExecutorArguments,
+    #[command(flatten)]
+    pub ranks: RanksArguments,
     /// Submit the jobs and return; `run` again follows them
     #[arg(long)]
     pub detach: bool,
@@ -236,6 +238,6 @@ fn options(arguments: &Arguments, session: &Session) -> Result<RunOptions, Failu
         gpus: arguments.gpus.clone(),
         keep_going: arguments.keep_going,
         cancel: Cancel::default(),
-        ..RunOptions::default()
+        executor: arguments.ranks.executor()?,
     })
 }

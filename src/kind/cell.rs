@@ -21,7 +21,10 @@ use crate::{
         record::Outputs,
         source::SourceIndex,
     },
-    train::Session,
+    train::{
+        Session,
+        collective::{Alone, Collective},
+    },
 };
 
 /// An artifact that another cell made, as this cell sees it.
@@ -70,6 +73,8 @@ pub struct Cell<'a> {
     pub threads: usize,
     /// Numbers of the GPUs that are the cell's own.
     pub gpus: &'a [u32],
+    /// The other ranks that compute this cell.
+    pub collective: &'a dyn Collective,
     outputs: Mutex<Outputs>,
     notes: Mutex<Vec<Note>>,
     measured: Mutex<BTreeMap<String, Value>>,
@@ -104,6 +109,7 @@ impl<'a> Cell<'a> {
             cancel,
             threads: 1,
             gpus: &[],
+            collective: &Alone,
             outputs: Mutex::default(),
             notes: Mutex::default(),
             measured: Mutex::default(),
@@ -114,6 +120,11 @@ impl<'a> Cell<'a> {
     /// With what it holds of the machine.
     pub fn with_share(self, threads: usize, gpus: &'a [u32]) -> Self {
         Cell { threads, gpus, ..self }
+    }
+
+    /// As one rank of several. All compute, the first alone publishes.
+    pub fn on(self, collective: &'a dyn Collective) -> Self {
+        Cell { collective, ..self }
     }
 
     /// Adds what an outside process took.
@@ -152,6 +163,9 @@ impl<'a> Cell<'a> {
     ///
     /// The files are moved into the store; read them again through [`Cell::file`] or [`Store::local`].
     pub fn publish(&self, output: &str, kind: ArtifactType, files: &[(String, PathBuf)]) -> Result<()> {
+        if self.collective.rank() > 0 {
+            return Ok(());
+        }
         let refs = files
             .iter()
             .map(|(name, path)| {
@@ -189,11 +203,12 @@ impl<'a> Cell<'a> {
         Session {
             progress: self.progress,
             cancel: self.cancel,
-            checkpoint: Some(self.scratch),
+            checkpoint: (self.collective.rank() == 0).then_some(self.scratch),
             checkpoint_every_s: std::env::var("SCALESHOT_CHECKPOINT_S")
                 .ok()
                 .and_then(|seconds| seconds.parse().ok())
                 .unwrap_or(CHECKPOINT_EVERY_S),
+            collective: self.collective,
         }
     }
 

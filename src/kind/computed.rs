@@ -1,10 +1,10 @@
 //! How a cell computed: precision, kernels, and what its steps waited for. It goes into the record alone, since it
 //! says nothing about the result.
 
-use super::Cell;
+use super::{Cell, Leaf};
 use crate::{
     model::Precision,
-    train::{Fit, FitSpec},
+    train::{Fit, FitSpec, hyperrule::HyperRule},
 };
 
 /// The precision, and the family of kernels that this machine has for it.
@@ -24,5 +24,14 @@ pub fn training(cell: &Cell, spec: &FitSpec, fit: &Fit) {
             fit.pace.steps,
             100.0 * share
         ));
+    }
+}
+
+/// Images of all updates of a training on about `rows` images.
+pub fn passes(leaf: Leaf, rows: f64) -> f64 {
+    match (leaf("steps"), leaf("epochs")) {
+        (Some(steps), _) => steps * leaf("batch").unwrap_or(1.0),
+        (None, Some(epochs)) => epochs * rows,
+        (None, None) => HyperRule::for_size(rows as usize).steps() as f64 * leaf("batch").unwrap_or(1.0),
     }
 }

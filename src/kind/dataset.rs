@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use arrow::array::{ArrayRef, BinaryArray};
 use rayon::prelude::*;
 
-use super::{Cell, Kind, Resources, SourcePath, rows};
+use super::{Cell, Kind, Leaf, Resources, SourcePath, rows};
 use crate::{
     data::{
         dataset::Dataset as Table,
@@ -39,6 +39,16 @@ impl Kind for Dataset {
 
     fn check(params: &Format) -> Vec<(String, String)> {
         params.generator().map_or_else(Vec::new, |g| g.problems())
+    }
+
+    fn images(leaf: Leaf, rows: f64) -> f64 {
+        Self::rows(leaf, rows)
+    }
+
+    /// In patients or pictures as declared, for generated sets.
+    fn rows(leaf: Leaf, _: f64) -> f64 {
+        let pictures = |per: f64| leaf("categories").unwrap_or(1.0) * per;
+        leaf("patients").or_else(|| leaf("per_category").map(pictures)).unwrap_or(1.0)
     }
 
     fn resources(params: &Format) -> Resources {

@@ -35,6 +35,7 @@ mod transfer;
 
 pub use cell::{Cell, Input, Note, Outside};
 pub use command::kill_all;
+pub use rows::ROWS;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -127,6 +128,9 @@ pub struct Resources {
     pub memory_bytes: u64,
 }
 
+/// A number among canonical parameters, by its path: `steps`, `optimizer.sgd_agc.lr`.
+pub type Leaf<'a> = &'a dyn Fn(&str) -> Option<f64>;
+
 /// What a kind's author writes.
 pub trait Kind: Send + Sync + 'static {
     const NAME: &'static str;
@@ -163,6 +167,19 @@ pub trait Kind: Send + Sync + 'static {
     fn gpus(_params: &Self::Params) -> u32 {
         0
     }
+    /// Ranks that share a cell's computing; each has threads of its own.
+    fn ranks(_params: &Self::Params) -> u32 {
+        1
+    }
+    /// Images that a cell goes through, passes counted one by one, for estimates of time. `leaf` gives numbers of its
+    /// parameters by path, `rows` those of the datasets that it gets.
+    fn images(_leaf: Leaf, rows: f64) -> f64 {
+        rows
+    }
+    /// Rows of the dataset that it makes, in proportion to what other parameters would give.
+    fn rows(_leaf: Leaf, rows: f64) -> f64 {
+        rows
+    }
     /// What a finished cell's effect outside the store lacks now (`DIR/index.html is gone`); `None` where all is
     /// as the cell left it, or where the kind touches nothing outside.
     fn undelivered(_params: &Self::Params, _outputs: &BTreeMap<String, Artifact>) -> Option<String> {
@@ -186,6 +203,9 @@ pub trait AnyKind: Send + Sync {
     fn check(&self, params: &Value) -> Result<Vec<(String, String)>>;
     fn resources(&self, params: &Value) -> Result<Resources>;
     fn gpus(&self, params: &Value) -> Result<u32>;
+    fn ranks(&self, params: &Value) -> Result<u32>;
+    fn images(&self, leaf: Leaf, rows: f64) -> f64;
+    fn rows(&self, leaf: Leaf, rows: f64) -> f64;
     /// Whether it finds outside files by their content, though other cells named their folders.
     fn finds_sources(&self) -> bool;
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>>;
@@ -249,6 +269,15 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn gpus(&self, params: &Value) -> Result<u32> {
         Ok(K::gpus(&Self::typed(params)?))
+    }
+    fn ranks(&self, params: &Value) -> Result<u32> {
+        Ok(K::ranks(&Self::typed(params)?))
+    }
+    fn images(&self, leaf: Leaf, rows: f64) -> f64 {
+        K::images(leaf, rows)
+    }
+    fn rows(&self, leaf: Leaf, rows: f64) -> f64 {
+        K::rows(leaf, rows)
     }
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>> {
         Ok(K::undelivered(&Self::typed(params)?, outputs))

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cell, InputSpec, Kind, Resources, computed,
+    Cell, InputSpec, Kind, Leaf, Resources, computed,
     examples::{self, Pictures},
     frames,
     trained::{self, Card},
@@ -64,6 +64,14 @@ impl Kind for Pretrain {
 
     fn resources(_: &Params) -> Resources {
         Resources { threads: 0, memory_bytes: 0 }
+    }
+
+    fn ranks(params: &Params) -> u32 {
+        params.fit.ranks.unwrap_or(1)
+    }
+
+    fn images(leaf: Leaf, rows: f64) -> f64 {
+        computed::passes(leaf, rows)
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {

@@ -23,6 +23,8 @@ use crate::{
 };
 
 pub const TABLE: &str = "table.parquet";
+/// What a record's `measured` calls the rows of the dataset that it made: estimates of time follow it.
+pub const ROWS: &str = "rows";
 
 /// The table of an input; `bytes` only where asked for.
 pub fn read(cell: &Cell, input: &Input, with_bytes: bool) -> Result<Dataset> {
@@ -51,6 +53,7 @@ pub fn shards(cell: &Cell, input: &Input) -> Result<Option<ImageShards>> {
 
 /// Publishes a table together with those of `shards` that its rows lie in, counted anew from 0.
 pub fn publish(cell: &Cell, output: &str, kind: ArtifactType, rows: &Dataset, shards: &[FileRef]) -> Result<()> {
+    cell.measure(ROWS, rows.rows());
     let (rows, mut files) = keep_used(rows, shards)?;
     let path = cell.work.join(format!("{output}.{TABLE}"));
     rows.write_parquet(&path)?;
@@ -63,14 +66,16 @@ pub fn publish(cell: &Cell, output: &str, kind: ArtifactType, rows: &Dataset, sh
 pub struct Writer {
     table: TableWriter,
     used: BTreeSet<u32>,
+    rows: u64,
 }
 
 impl Writer {
     pub fn new(cell: &Cell, output: &str) -> Self {
-        Writer { table: TableWriter::new(cell.work.join(format!("{output}.{TABLE}"))), used: BTreeSet::new() }
+        Writer { table: TableWriter::new(cell.work.join(format!("{output}.{TABLE}"))), used: BTreeSet::new(), rows: 0 }
     }
 
     pub fn append(&mut self, piece: &Dataset) -> Result<()> {
+        self.rows += piece.rows() as u64;
         if let Some(column) = piece.integers("shard") {
             self.used.extend(column.iter().flatten());
         }
@@ -79,7 +84,7 @@ impl Writer {
 
     /// The file, to be read again before it is published.
     pub fn finish(self) -> Result<Written> {
-        Ok(Written { path: self.table.finish()?, used: self.used })
+        Ok(Written { path: self.table.finish()?, used: self.used, rows: self.rows })
     }
 }
 
@@ -87,11 +92,13 @@ impl Writer {
 pub struct Written {
     pub path: PathBuf,
     used: BTreeSet<u32>,
+    rows: u64,
 }
 
 impl Written {
     /// Publishes it as [`publish`] does.
     pub fn publish(mut self, cell: &Cell, output: &str, kind: ArtifactType, shards: &[FileRef]) -> Result<()> {
+        cell.measure(ROWS, self.rows);
         let mut files = Vec::new();
         if !shards.is_empty() && !self.used.is_empty() {
             let (used, renumbered) = used_shards(self.used, shards)?;

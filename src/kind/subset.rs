@@ -6,7 +6,7 @@ use arrow::array::{StringArray, UInt32Array};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, InputSpec, Kind, leak, rows};
+use super::{Cell, InputSpec, Kind, Leaf, leak, rows};
 use crate::{
     data::{
         dataset::{Dataset, Task},
@@ -52,6 +52,10 @@ impl Kind for Subset {
 
     fn check(params: &Params) -> Vec<(String, String)> {
         params.spec.problems()
+    }
+
+    fn rows(leaf: Leaf, rows: f64) -> f64 {
+        rows * leaf("fraction").unwrap_or(1.0)
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cell, InputSpec, Kind, Resources, computed,
+    Cell, InputSpec, Kind, Leaf, Resources, computed,
     examples::{self, Pictures},
     frames, leak,
     measure::{self, Scale},
@@ -98,6 +98,9 @@ pub struct Params {
     /// Images that are computed at once, to save memory, or `auto`; the update is that of the whole batch. Null: the batch.
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,
+    /// Ranks that share every batch, for one update of all: threads here, or processes under MPI. Null: no ranks.
+    #[serde(default)]
+    pub ranks: Option<u32>,
     /// What activations are stored in, in training and test. Weights, statistics and sums are f32 in both.
     #[serde(default)]
     pub precision: Precision,
@@ -187,6 +190,7 @@ impl Params {
         FitSpec {
             batch: self.batch,
             micro_batch: self.micro_batch,
+            ranks: self.ranks,
             precision: self.precision,
             checkpoint: self.checkpoint,
             steps: self.steps,
@@ -309,8 +313,17 @@ impl Kind for Transfer {
         problems
     }
 
-    fn resources(_: &Params) -> Resources {
-        Resources { threads: 1, memory_bytes: 0 }
+    fn resources(params: &Params) -> Resources {
+        Resources { threads: Self::ranks(params) as usize, memory_bytes: 0 }
+    }
+
+    fn ranks(params: &Params) -> u32 {
+        params.ranks.unwrap_or(1)
+    }
+
+    fn images(leaf: Leaf, rows: f64) -> f64 {
+        // Going forward alone takes a third of a training's time.
+        computed::passes(leaf, rows) + rows / 3.0
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
@@ -405,7 +418,7 @@ mod tests {
             "precision": "bf16", "checkpoint": "blocks", "micro_batch": 4, "ema": 0.9, "layer_decay": 0.5,
             "rand_augment": {"n": 1, "m": 5}, "evaluate_every": {"steps": 5}, "keep": "best", "curve_every": 2,
             "label_smoothing": 0.1, "oversample": true, "class_weights": "balanced", "mixup": 0.2, "steps": 40,
-            "freeze": ["root"], "optimizer": {"adamw": {"lr": 0.001}}, "seed": 3, "batch": 8,
+            "freeze": ["root"], "optimizer": {"adamw": {"lr": 0.001}}, "seed": 3, "batch": 8, "ranks": 2,
         });
         let spec = params(given.clone()).fit(View::Stored, Augment::None);
         let found = serde_json::to_value(&spec).unwrap();

@@ -233,18 +233,36 @@ impl Bit {
     /// With `scale` = 1 / [`Targets::terms`] of the whole batch, micro-batches add up to it exactly
     /// but for rounding.
     pub fn loss_backward(&mut self, x: &Images<'_>, targets: &Targets<'_>, scale: f64) -> Result<f64> {
+        self.loss_backward_telling(x, targets, scale, &mut |_, _| ())
+    }
+
+    /// The same. Tells on the way back, from the head to the root, from which parameter on all gradients are those
+    /// of this call's end, so that they can travel while the rest is computed: `ready(parameters, first)`.
+    pub fn loss_backward_telling(
+        &mut self,
+        x: &Images<'_>,
+        targets: &Targets<'_>,
+        scale: f64,
+        ready: &mut dyn FnMut(&[Parameter], usize),
+    ) -> Result<f64> {
         x.check()?;
         targets.check(x.n, self.config.classes)?;
         if x.n == 0 {
             return Ok(0.0);
         }
         Ok(match self.precision {
-            Precision::F32 => self.loss_backward_in::<f32>(x, targets, scale),
-            Precision::Bf16 => self.loss_backward_in::<Bf16>(x, targets, scale),
+            Precision::F32 => self.loss_backward_in::<f32>(x, targets, scale, ready),
+            Precision::Bf16 => self.loss_backward_in::<Bf16>(x, targets, scale, ready),
         })
     }
 
-    fn loss_backward_in<T: Element>(&mut self, x: &Images<'_>, targets: &Targets<'_>, scale: f64) -> f64 {
+    fn loss_backward_in<T: Element>(
+        &mut self,
+        x: &Images<'_>,
+        targets: &Targets<'_>,
+        scale: f64,
+        ready: &mut dyn FnMut(&[Parameter], usize),
+    ) -> f64 {
         for p in self.parameters.iter_mut().filter(|p| p.gradient.len() != p.data.len()) {
             p.zero_gradient();
         }
@@ -269,6 +287,7 @@ impl Bit {
         let loss = targets.loss(&logits, self.config.classes, scale, &mut dlogits);
 
         let dfeatures = self.head_backward(&features, x.n, &dlogits, workspace);
+        ready(&self.parameters, self.head_weight);
         let mut dpooled = workspace.take::<T>(map.len());
         pool::average_backward(&dfeatures, map, &mut dpooled);
         let mut dy = workspace.take(map.len());
@@ -277,8 +296,10 @@ impl Bit {
         workspace.give(y);
         for (unit, saved) in self.units.iter().zip(kept).rev() {
             dy = unit.backward(kernel, &mut self.parameters, saved, dy, workspace);
+            ready(&self.parameters, unit.first_parameter());
         }
         self.root_backward(x, &winner, dy, workspace);
+        ready(&self.parameters, 0);
         let workspace = std::mem::take(workspace);
         self.give_back(workspace);
         loss

@@ -151,6 +151,11 @@ impl Norm {
 }
 
 impl Unit {
+    /// Its parameters are neighbours; this one is the first of them.
+    pub fn first_parameter(&self) -> usize {
+        self.norm1.weight
+    }
+
     pub fn output(&self, map: Map) -> Map {
         self.conv3.conv.output(self.conv2.conv.output(map))
     }

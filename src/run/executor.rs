@@ -19,7 +19,13 @@ use crate::{
     error::{Error, Result},
     kind::{self, AnyKind, Cell, Input},
     progress::{Cancel, Progress},
-    store::{Lease, Log, Store, part::Part, record::Record, source::SourceIndex},
+    store::{
+        Lease, Log, Store,
+        part::Part,
+        record::{Note, Outputs, Record},
+        source::SourceIndex,
+    },
+    train::collective::{Alone, Collective},
 };
 
 /// A cell with everything it depends on.
@@ -64,73 +70,110 @@ const STACK_BYTES: usize = 16 << 20;
 
 impl Executor for InProcess {
     fn execute(&self, kind: &'static dyn AnyKind, task: &Task, world: &World) -> Result<Record> {
-        let World { store, sources, log, .. } = *world;
         let meter = Meter::start();
-        let work = store.work_folder()?;
-        let scratch = store.scratch(&task.key)?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(world.threads)
-            .stack_size(STACK_BYTES)
-            .thread_name(|i| format!("cell-{i}"))
-            .build()
-            .map_err(|e| Error::invalid(format!("cannot start {} threads: {e}", world.threads)))?;
-        let cell = Cell::new(&task.inputs, store, sources, work.path(), &scratch, world.progress, world.cancel)
-            .with_share(world.threads, world.gpus);
-        let ran = pool.install(|| catch_unwind(AssertUnwindSafe(|| kind.run(&task.params, &cell))));
-        match ran {
-            Ok(done) => done?,
-            Err(panic) => {
-                return Err(Error::Invalid {
-                    message: format!("bug: kind {} panicked: {}", kind.name(), panic_text(&*panic)),
-                    hint: Some("please report it, with the log and the pipeline".into()),
-                });
-            }
-        }
-        let computed = cell.measured();
-        let outside = cell.outside();
-        let (outputs, notes) = cell.finish()?;
-        let declared = kind.outputs_of(&task.params)?;
-        for (name, artifact) in &outputs {
-            if !declared.iter().any(|(declared, of)| declared == name && *of == artifact.kind) {
-                return Err(Error::invalid(format!(
-                    "bug: kind {} published {name} ({}), which it does not declare",
-                    kind.name(),
-                    artifact.kind.name()
-                )));
-            }
-        }
-        for source in kind.sources(&task.params)? {
-            sources.check(&source.path)?;
-            // The listing is what a later reason counts changed files against.
-            store.put_bytes(sources.digest_tree(&source.path)?.listing().as_bytes())?;
-        }
-        let cpu: Option<Duration> = pool.broadcast(|_| meter::thread_cpu()).into_iter().sum();
-        let measured = meter.stop();
-        let record = Record {
-            key: task.key,
-            kind: task.kind.clone(),
-            kind_version: task.kind_version,
-            pipeline: task.pipeline.clone(),
-            cell: task.cell.clone(),
-            parts: task.parts.clone(),
-            outputs,
-            notes,
-            measured: computed,
-            wall_ms: measured.wall_ms,
-            cpu_ms: cpu.map(|d| (d + outside.cpu).as_millis() as u64),
-            peak_rss_bytes: measured.peak_rss_bytes.map(|own| own.max(outside.peak_rss_bytes)),
-            threads: world.threads,
-            machine: meter::machine(),
-            program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
-            finished_unix_ms: meter::unix_ms(),
-            log: Some(log.name().into()),
-            accepted: None,
-        };
-        store.finish_log(log)?;
-        let record = world.lease.publish(&record)?;
-        store.clear_scratch(&task.key)?;
-        Ok(record)
+        let World { store, sources, progress, cancel, threads, gpus, .. } = *world;
+        let means = Means { store, sources, progress, cancel, threads, gpus, collective: &Alone };
+        let made = compute(kind, task, &means)?;
+        publish(kind, task, world, made, meter)
     }
+}
+
+/// What a cell made, and what that took; its files are in the store.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Made {
+    pub outputs: Outputs,
+    pub notes: Vec<Note>,
+    pub measured: BTreeMap<String, Value>,
+    pub cpu_ms: Option<u64>,
+    /// The largest of other processes that it started.
+    pub peak_rss_bytes: u64,
+}
+
+/// What computing a cell takes, without the right to publish it.
+pub struct Means<'a> {
+    pub store: &'a Store,
+    pub sources: &'a SourceIndex,
+    pub progress: &'a dyn Progress,
+    pub cancel: &'a Cancel,
+    pub threads: usize,
+    pub gpus: &'a [u32],
+    pub collective: &'a dyn Collective,
+}
+
+/// Runs a kind on threads of its own, as one rank of its cell.
+pub fn compute(kind: &'static dyn AnyKind, task: &Task, means: &Means) -> Result<Made> {
+    let Means { store, sources, .. } = *means;
+    let work = store.work_folder()?;
+    let scratch = store.scratch(&task.key)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(means.threads)
+        .stack_size(STACK_BYTES)
+        .thread_name(|i| format!("cell-{i}"))
+        .build()
+        .map_err(|e| Error::invalid(format!("cannot start {} threads: {e}", means.threads)))?;
+    let cell = Cell::new(&task.inputs, store, sources, work.path(), &scratch, means.progress, means.cancel)
+        .with_share(means.threads, means.gpus)
+        .on(means.collective);
+    let ran = pool.install(|| catch_unwind(AssertUnwindSafe(|| kind.run(&task.params, &cell))));
+    match ran {
+        Ok(done) => done?,
+        Err(panic) => {
+            return Err(Error::Invalid {
+                message: format!("bug: kind {} panicked: {}", kind.name(), panic_text(&*panic)),
+                hint: Some("please report it, with the log and the pipeline".into()),
+            });
+        }
+    }
+    let (measured, outside) = (cell.measured(), cell.outside());
+    let (outputs, notes) = cell.finish()?;
+    let cpu: Option<Duration> = pool.broadcast(|_| meter::thread_cpu()).into_iter().sum();
+    let cpu_ms = cpu.map(|d| (d + outside.cpu).as_millis() as u64);
+    Ok(Made { outputs, notes, measured, cpu_ms, peak_rss_bytes: outside.peak_rss_bytes })
+}
+
+/// Writes the record of what a cell made, under its lease.
+pub fn publish(kind: &'static dyn AnyKind, task: &Task, world: &World, made: Made, meter: Meter) -> Result<Record> {
+    let World { store, sources, log, .. } = *world;
+    let declared = kind.outputs_of(&task.params)?;
+    for (name, artifact) in &made.outputs {
+        if !declared.iter().any(|(declared, of)| declared == name && *of == artifact.kind) {
+            return Err(Error::invalid(format!(
+                "bug: kind {} published {name} ({}), which it does not declare",
+                kind.name(),
+                artifact.kind.name()
+            )));
+        }
+    }
+    for source in kind.sources(&task.params)? {
+        sources.check(&source.path)?;
+        // The listing is what a later reason counts changed files against.
+        store.put_bytes(sources.digest_tree(&source.path)?.listing().as_bytes())?;
+    }
+    let measured = meter.stop();
+    let record = Record {
+        key: task.key,
+        kind: task.kind.clone(),
+        kind_version: task.kind_version,
+        pipeline: task.pipeline.clone(),
+        cell: task.cell.clone(),
+        parts: task.parts.clone(),
+        outputs: made.outputs,
+        notes: made.notes,
+        measured: made.measured,
+        wall_ms: measured.wall_ms,
+        cpu_ms: made.cpu_ms,
+        peak_rss_bytes: measured.peak_rss_bytes.map(|own| own.max(made.peak_rss_bytes)),
+        threads: world.threads,
+        machine: meter::machine(),
+        program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
+        finished_unix_ms: meter::unix_ms(),
+        log: Some(log.name().into()),
+        accepted: None,
+    };
+    store.finish_log(log)?;
+    let record = world.lease.publish(&record)?;
+    store.clear_scratch(&task.key)?;
+    Ok(record)
 }
 
 /// Runs a task that was saved in the store, in this process: `scaleshot cell KEY`.

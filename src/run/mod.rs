@@ -26,6 +26,7 @@ mod interrupt;
 mod meter;
 pub mod news;
 mod progress;
+mod ranks;
 pub mod reports;
 mod slots;
 pub mod study;
@@ -51,6 +52,7 @@ pub use self::{
     interrupt::stop_on_signals,
     meter::{cores, gpus, machine, unix_ms},
     progress::{Bars, JsonLines, Latecomer, Lines, latecomer, observer},
+    ranks::{Launched, run_rank},
 };
 use crate::{
     error::{Error, Result},

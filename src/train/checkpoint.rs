@@ -87,7 +87,21 @@ pub fn save(
     Ok(())
 }
 
+/// The file in `folder`, for the ranks that do not see it.
+pub fn bytes(folder: &Path) -> Result<Vec<u8>> {
+    let path = folder.join(FILE);
+    std::fs::read(&path).map_err(Error::io(&path))
+}
+
 impl Checkpoint {
+    /// A checkpoint that another rank has read with [`bytes`].
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, bytes).map_err(Error::io(&path))?;
+        Self::load(folder.path())?.ok_or_else(|| Error::data(&path, None, "bug: it is not there"))
+    }
+
     /// The checkpoint in `folder`; none where there is no file.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);

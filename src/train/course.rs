@@ -49,7 +49,7 @@ impl Course {
         Course {
             steps,
             iterations_per_epoch: per_epoch,
-            rates: Rates::new(&spec.schedule, rule, spec.optimizer.lr(), spec.batch, per_epoch, steps),
+            rates: Rates::new(&spec.rates(), rule, spec.optimizer.lr(), spec.batch, per_epoch, steps),
             mixup,
             evaluate_every: spec.evaluate_every.map_or(steps, |e| e.steps(per_epoch)),
             curve_every: spec.curve_every.unwrap_or(steps.div_ceil(100)).max(1),
@@ -80,6 +80,8 @@ pub struct Feed<'a> {
     spec: &'a FitSpec,
     /// Images computed at once.
     micro: usize,
+    /// What this rank takes of every batch.
+    share: Range<usize>,
     sampler: Sampler,
     rule: TargetRule,
     mixup: f64,
@@ -87,8 +89,8 @@ pub struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     /// Class weights and sampling chances follow the classes of `train`. `mixup` is its alpha, `micro` the number of
-    /// images computed at once.
-    pub fn new(train: &'a Examples, spec: &'a FitSpec, mixup: f64, micro: usize) -> Self {
+    /// images computed at once, `share` what this rank takes of every batch.
+    pub fn new(train: &'a Examples, spec: &'a FitSpec, mixup: f64, micro: usize, share: Range<usize>) -> Self {
         let mut weights = None;
         let mut sampler = Sampler::shuffled(train.len(), spec.seed);
         if let Labels::Class { classes, y } = train.labels() {
@@ -101,7 +103,15 @@ impl<'a> Feed<'a> {
                 weights = Some(even);
             }
         }
-        Feed { train, spec, micro, sampler, rule: TargetRule { smoothing: spec.label_smoothing, weights }, mixup }
+        Feed {
+            train,
+            spec,
+            micro,
+            share,
+            sampler,
+            rule: TargetRule { smoothing: spec.label_smoothing, weights },
+            mixup,
+        }
     }
 
     /// What step `step` (from 0) trains on.
@@ -126,10 +136,10 @@ impl<'a> Feed<'a> {
         self.rule.of(self.train.labels(), &batch.draws, batch.mix.as_ref(), range)
     }
 
-    /// The micro-batches of a batch.
+    /// The micro-batches of this rank's share of a batch.
     pub fn parts(&self) -> Vec<Range<usize>> {
-        let (batch, micro) = (self.spec.batch, self.micro);
-        (0..batch).step_by(micro).map(|from| from..(from + micro).min(batch)).collect()
+        let Range { start, end } = self.share;
+        (start..end).step_by(self.micro).map(|from| from..(from + self.micro).min(end)).collect()
     }
 }
 

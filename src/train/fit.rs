@@ -7,6 +7,9 @@
 //! every so often:  validation, curve, checkpoint
 //! ```
 //!
+//! On several ranks each fills and computes its share of the batch; gradients are summed on the way back, losses and
+//! requests to stop at the end of the step, so that all ranks stop after the same one. Rank 0 writes.
+//!
 //! Filling runs on the same rayon pool as the step, so that neither waits for the other and no thread is
 //! added. A cancelled run drops the unfinished step and writes the state after the last finished one.
 
@@ -17,9 +20,11 @@ use serde_json::json;
 use super::{
     Session,
     checkpoint::State,
+    collective::share,
     course::{Course, Feed},
     curve::{Best, CurvePoint},
-    memory,
+    memory, ranks,
+    reduce::Reducer,
     run::Run,
     spec::{ClassWeights, FitSpec, Keep},
 };
@@ -65,7 +70,7 @@ impl Pace {
 ///
 /// With [`Session::checkpoint`] an interrupted run continues to the bit-identical result.
 /// Errors: a spec that cannot work ([`FitSpec::check`]), data that does not fit the model, unknown classes,
-/// [`Error::NotFinite`] (the last checkpoint is kept), [`Error::Interrupted`].
+/// [`Error::NotFinite`] (the last checkpoint is kept), [`Error::Interrupted`], a rank that ended.
 pub fn fit(
     model: &mut Bit,
     train: &Examples,
@@ -74,16 +79,36 @@ pub fn fit(
     session: &Session,
 ) -> Result<Fit> {
     check(model, train, valid, spec)?;
+    let (asked, there) = (spec.ranks.unwrap_or(1) as usize, session.collective.ranks());
+    match (asked, there) {
+        (asked, there) if asked == there => fit_rank(model, train, valid, spec, session),
+        (asked, 1) => ranks::in_threads(asked, model, train, valid, spec, session),
+        _ => Err(Error::invalid(format!("the training asks for {asked} ranks and was started on {there}"))),
+    }
+}
+
+/// The part of one rank in a training that is checked.
+pub(super) fn fit_rank(
+    model: &mut Bit,
+    train: &Examples,
+    valid: Option<&Examples>,
+    spec: &FitSpec,
+    session: &Session,
+) -> Result<Fit> {
+    let collective = session.collective;
+    let alone = collective.ranks() == 1;
+    let share = share(spec.batch, collective.rank(), collective.ranks());
     model.set_precision(spec.precision);
     model.set_keep(spec.checkpoint.keep());
     let (height, width) = spec.view.size(train.dims());
     let image_bytes = memory::activation_bytes(model.config(), (height, width), spec.precision, spec.checkpoint);
-    let micro = memory::micro_batch(spec.micro_batch, spec.batch, image_bytes);
+    let micro = memory::micro_batch(spec.micro_batch, share.len(), image_bytes);
     let course = Course::new(spec, train.len());
-    let mut feed = Feed::new(train, spec, course.mixup, micro);
+    let mut feed = Feed::new(train, spec, course.mixup, micro, share);
     let mut optimizer = optimizer(model, spec);
     let fingerprint = if session.checkpoint.is_some() { fingerprint(model, train, spec)? } else { String::new() };
     let mut run = Run::resume(model, &mut *optimizer, spec, fingerprint, session)?;
+    let mut reducer = Reducer::new(model, collective);
     session.progress.begin(course.steps, "steps");
     session.progress.advance(run.state.step);
 
@@ -116,7 +141,7 @@ pub fn fit(
         let mut loss = 0.0;
         model.zero_gradients();
         for (k, part) in parts.iter().enumerate() {
-            if session.cancel.requested() {
+            if alone && session.cancel.requested() {
                 run.save(model, &*optimizer, session)?;
                 return Err(Error::Interrupted);
             }
@@ -126,8 +151,13 @@ pub fn fit(
             };
             let targets = feed.targets(&batch, part.clone());
             let images = Images { data: &front, n: part.len(), height, width };
+            let (last, scale) = (k + 1 == parts.len(), batch.scale());
+            let mut backward = || match last {
+                true => reducer.backward(model, &images, &targets.borrow(), scale),
+                false => model.loss_backward(&images, &targets.borrow(), scale),
+            };
             let (computed, filled) = rayon::join(
-                || (model.loss_backward(&images, &targets.borrow(), batch.scale()), Instant::now()),
+                || (backward(), Instant::now()),
                 || next.map_or(Ok(()), |(b, part)| feed.fill(b, part.clone(), &mut back)),
             );
             pace.waited += computed.1.elapsed();
@@ -135,6 +165,10 @@ pub fn fit(
             filled?;
             std::mem::swap(&mut front, &mut back);
         }
+        // Of all ranks; a sum above 0 is a request to stop at one of them.
+        let mut told = [loss, f64::from(u8::from(!alone && session.cancel.requested()))];
+        collective.all_reduce_f64(&mut told)?;
+        let [loss, stop] = told;
         let lr = course.rates.at(step);
         if !loss.is_finite() {
             let norms = largest_norms(model);
@@ -151,6 +185,10 @@ pub fn fit(
         session.progress.advance(1);
         if let Some(next) = upcoming {
             batch = next;
+        }
+        if stop > 0.0 {
+            run.save(model, &*optimizer, session)?;
+            return Err(Error::Interrupted);
         }
     }
     run.settle(model, spec)?;

@@ -2,7 +2,10 @@
 //!
 //! The next batch is filled while the model computes the last. Writing results is the caller's business.
 
-use super::Session;
+use super::{
+    Session,
+    collective::{Collective, share},
+};
 use crate::{
     data::{augment::View, loader::Examples},
     error::{Error, Result},
@@ -12,14 +15,40 @@ use crate::{
 
 /// Logits of every example in order, `outputs` an example.
 pub fn predict(model: &Bit, data: &Examples, view: &View, batch: usize, session: &Session) -> Result<Vec<f32>> {
-    session.progress.begin(data.len() as u64, "images");
-    each_batch(data, view, batch, session.cancel, |x| model.logits(x), |n| session.progress.advance(n))
+    let cancel = session.agreed_cancel();
+    let of = |data: &Examples| {
+        session.progress.begin(data.len() as u64, "images");
+        each_batch(data, view, batch, &cancel, |x| model.logits(x), |n| session.progress.advance(n))
+    };
+    by_shares(data, session.collective, of)
 }
 
 /// Features of every example in order (pooled, before the head), `model.feature_dim()` an example.
 pub fn embed(model: &Bit, data: &Examples, view: &View, batch: usize, session: &Session) -> Result<Vec<f32>> {
     session.progress.begin(data.len() as u64, "images");
     each_batch(data, view, batch, session.cancel, |x| model.features(x), |n| session.progress.advance(n))
+}
+
+/// Values of every example in order, of which each rank computes its share; the same on all ranks, to the bit.
+pub(super) fn by_shares(
+    data: &Examples,
+    collective: &dyn Collective,
+    compute: impl Fn(&Examples) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
+    if collective.ranks() == 1 || data.is_empty() {
+        return compute(data);
+    }
+    let rows = share(data.len(), collective.rank(), collective.ranks());
+    let own = compute(&data.take(&rows.clone().map(|row| row as u32).collect::<Vec<_>>())?)?;
+    // Ranks without rows have to know how wide a row is.
+    let mut width = [if rows.is_empty() { 0.0 } else { (own.len() / rows.len()) as f64 }, f64::from(!rows.is_empty())];
+    collective.all_reduce_f64(&mut width)?;
+    let width = (width[0] / width[1].max(1.0)) as usize;
+    // Sums with nothing but zeros are what they were.
+    let mut all = vec![0.0; data.len() * width];
+    all[rows.start * width..rows.end * width].copy_from_slice(&own);
+    collective.all_reduce(&mut all)?;
+    Ok(all)
 }
 
 /// Calls `compute` on every batch and joins the results.

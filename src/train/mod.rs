@@ -12,11 +12,13 @@
 //! | `checkpoint` | a run on disk, to be continued to the bit |
 //! | `infer` | logits and features of a dataset |
 //! | `score` | loss and accuracy of validation |
+//! | `collective`, `reduce`, `ranks` | several ranks on one training: what they exchange, gradients on the way, threads |
 //!
 //! A run is a pure function of (model, data, spec): where it was interrupted, how many threads it had and
 //! how long it took leave no trace in the weights. Metrics for reports are not made here.
 
 pub mod checkpoint;
+pub mod collective;
 pub mod course;
 pub mod curve;
 pub mod ema;
@@ -26,6 +28,8 @@ pub mod infer;
 pub mod memory;
 pub mod mixup;
 pub mod optimizer;
+mod ranks;
+mod reduce;
 mod run;
 pub mod sampler;
 pub mod schedule;
@@ -40,6 +44,8 @@ pub use spec::FitSpec;
 
 use std::path::Path;
 
+use collective::Collective;
+
 use crate::progress::{Cancel, Progress};
 
 /// The surroundings of a run; nothing in it changes the result.
@@ -51,4 +57,14 @@ pub struct Session<'a> {
     pub checkpoint: Option<&'a Path>,
     /// Seconds between checkpoints; one is also written when the run is cancelled.
     pub checkpoint_every_s: u64,
+    /// The other ranks of the same training.
+    pub collective: &'a dyn Collective,
+}
+
+impl Session<'_> {
+    /// The request to stop where one process can heed it by itself. Ranks agree on it at the end of a step, and
+    /// nowhere else: one that stopped between two would leave the others waiting.
+    fn agreed_cancel(&self) -> Cancel {
+        if self.collective.ranks() > 1 { Cancel::default() } else { self.cancel.clone() }
+    }
 }

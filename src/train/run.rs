@@ -6,14 +6,17 @@ use super::{
     course::Course,
     curve::{Best, CurvePoint},
     ema::Ema,
-    infer::each_batch,
+    infer::{by_shares, each_batch},
     score::{Score, score},
     spec::{FitSpec, Keep},
 };
 use crate::{
     data::loader::Examples,
-    error::Result,
-    model::{bit::Bit, weights::Named},
+    error::{Error, Result},
+    model::{
+        bit::{Bit, Images},
+        weights::Named,
+    },
     nn::optimizer::Optimizer,
 };
 
@@ -37,9 +40,9 @@ impl Run {
         session: &Session,
     ) -> Result<Self> {
         let mut ema = spec.ema.map(|decay| Ema::new(decay, model));
-        let found = session.checkpoint.map(Checkpoint::load).unwrap_or(Ok(None));
+        let found = found(&fingerprint, spec, session)?;
         let refused = match found {
-            Ok(Some(found)) if found.state.fingerprint == fingerprint => {
+            Ok(Some(found)) if session.collective.rank() > 0 || found.state.fingerprint == fingerprint => {
                 for (name, tensor) in &found.model {
                     model.load(name, tensor)?;
                 }
@@ -139,7 +142,10 @@ impl Run {
         micro: usize,
         session: &Session,
     ) -> Result<Score> {
-        let logits = each_batch(valid, &spec.view, micro, session.cancel, |x| model.logits(x), |_| ())?;
+        let cancel = session.agreed_cancel();
+        let compute =
+            |data: &Examples| each_batch(data, &spec.view, micro, &cancel, |x: &Images| model.logits(x), |_| ());
+        let logits = by_shares(valid, session.collective, compute)?;
         let score = score(valid.labels(), &logits);
         // A loss that is no number is no score.
         let loss = score.loss.filter(|l| l.is_finite());
@@ -163,4 +169,39 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What rank 0 found in its folder, on every rank: the others' folders may be on other nodes.
+///
+/// # Errors
+/// The ranks were started with different programs or for different trainings, or one of them has ended.
+fn found(fingerprint: &str, spec: &FitSpec, session: &Session) -> Result<Result<Option<Checkpoint>>> {
+    let collective = session.collective;
+    let first = collective.rank() == 0;
+    let mut found = match session.checkpoint.filter(|_| first) {
+        Some(folder) => Checkpoint::load(folder),
+        None => Ok(None),
+    };
+    if collective.ranks() == 1 {
+        return Ok(found);
+    }
+    let own = serde_json::to_vec(&(spec, spec.precision.kernel_name()))?;
+    let mut told = own.clone();
+    collective.broadcast(&mut told)?;
+    let mut others = [f64::from(u8::from(own != told))];
+    collective.all_reduce_f64(&mut others)?;
+    if others[0] > 0.0 {
+        return Err(Error::invalid(format!("{} of the ranks compute otherwise than rank 0", others[0]))
+            .with_hint("ranks need the same program, and nodes whose processors have the same kernels"));
+    }
+    let usable = matches!(&found, Ok(Some(checkpoint)) if checkpoint.state.fingerprint == fingerprint);
+    let mut bytes = match session.checkpoint.filter(|_| usable) {
+        Some(folder) => checkpoint::bytes(folder)?,
+        None => Vec::new(),
+    };
+    collective.broadcast(&mut bytes)?;
+    if !first && !bytes.is_empty() {
+        found = Checkpoint::of_bytes(&bytes).map(Some);
+    }
+    Ok(found)
 }

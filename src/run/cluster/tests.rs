@@ -213,6 +213,83 @@ fn many_cells_end_each_once_on_a_thousand_nodes_in_bad_weather() {
     assert!(counts.submissions < cells, "arrays were not used: {counts:?}");
 }
 
+/// What jobs and their follower ask of a store, for a plan of ten thousand cells.
+#[test]
+fn ten_thousand_jobs_make_no_storm() {
+    let n = 10_000;
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("store");
+    let mut builder = Builder::new();
+    for i in 0..n {
+        builder = builder.matrix_cell(&format!("work[i={i}]"), "work", &[], json!({"text": i.to_string()}), &[]);
+    }
+    let sample = 40;
+    for i in 0..sample {
+        let id = format!("after[i={i}]");
+        builder = builder.matrix_cell(&id, "after", &[], json!({"text": i.to_string()}), &[("data", &[i])]);
+    }
+    let store = Store::open(&place).unwrap();
+    let bench = Bench { store, pipeline: builder.build(), profile: Profile::parse("{}").unwrap() };
+    let saved = bench.saved();
+    // What nodes ask: each job opens the store for itself, and some of them do all that a job does.
+    let nodes = RefCell::new((0u64, 0u64));
+    let body: simulated::Body = Box::new(|cell, job, _| {
+        let before = bench.store.requests();
+        if cell < sample || cell >= n {
+            let own = Store::open(&place).unwrap();
+            let (sources, cancel) = (SourceIndex::open(&own).unwrap(), Cancel::default());
+            let plan = SavedPlan::load(&own, &saved.digest, &[&WRITE]).unwrap();
+            let mut site = Site::new(&own, &sources, 1, &Nobody, &cancel);
+            (site.job, site.patience) = (Some(job.into()), std::time::Duration::ZERO);
+            assert!(matches!(run_cell(&plan, cell, &site).unwrap(), Ended::Current { ran: true, .. }));
+            let mut nodes = nodes.borrow_mut();
+            *nodes = (nodes.0 + 1, nodes.1 + own.requests().total());
+        } else {
+            let key = Digest::of(format!("cell {cell}").as_bytes());
+            bench.store.put_record(&record(key, &bench.pipeline.cells[cell].id, job)).unwrap();
+            let done = Done { key, wall_ms: 1, ran: true, job: Some(job.into()) };
+            bench.store.put_mark(&saved.digest, Mark::Done, cell, &done).unwrap();
+            let asked = bench.store.requests() - before;
+            BRIEF.with(|brief| *brief.borrow_mut() += asked.total());
+        }
+        Exit::Done
+    });
+    let queue = Simulated::new(CALM, body);
+    let before = bench.store.requests();
+    let summary = bench.run(&queue, false, &Nobody).unwrap();
+    assert_eq!((summary.ran, summary.failed, summary.unfinished), (n + sample, 0, 0), "{summary:?}");
+    let followed = (bench.store.requests() - before).total() - BRIEF.with(|b| *b.borrow());
+    let (jobs, asked) = *nodes.borrow();
+    let (each, follower) = (asked as f64 / jobs as f64, followed as f64 / n as f64);
+    eprintln!("{each:.1} requests a job of {jobs}, {follower:.2} a cell of the follower");
+    assert!(each + follower < 100_000.0 / n as f64 * 2.0, "{each} a job, {follower} a cell");
+}
+
+thread_local! {
+    /// Requests of the test's own brief cells, which no node would make.
+    static BRIEF: RefCell<u64> = const { RefCell::new(0) };
+}
+
+#[test]
+fn another_program_on_a_node_is_named() {
+    let bench = Bench::new(study(2), "");
+    let saved = bench.saved();
+    let text = String::from_utf8(bench.store.plan_bytes(&saved.digest).unwrap().unwrap()).unwrap();
+    let said = |text: String| {
+        let digest = Digest::of(text.as_bytes());
+        bench.store.put_plan(&digest, text.into_bytes()).unwrap();
+        let e = SavedPlan::load(&bench.store, &digest, &[&WRITE]).err().unwrap();
+        format!("{e}; {}", e.hint().unwrap_or_default())
+    };
+    let older = said(text.replace(PROGRAM, "scaleshot 0.0.9"));
+    assert!(older.contains("submitted by scaleshot 0.0.9; this is scaleshot"), "{older}");
+    assert!(older.contains("the same program on every node"), "{older}");
+    let kind = said(text.replace("\"version\":1", "\"version\":7"));
+    assert!(kind.contains("the plan needs kind write 7"), "{kind}");
+    let e = SavedPlan::load(&bench.store, &Digest::of(b"elsewhere"), &[&WRITE]).err().unwrap();
+    assert!(e.to_string().contains("has no plan"), "{e}");
+}
+
 fn record(key: Digest, cell: &str, job: &str) -> crate::store::record::Record {
     crate::store::record::Record {
         key,

@@ -21,6 +21,7 @@ use crate::{
     random::stream::Stream,
     train::{
         checkpoint::Checkpoint,
+        collective::Alone,
         embed,
         memory::{Auto, Checkpointing, MicroBatch},
         optimizer::Optimizer as OptimizerSpec,
@@ -33,6 +34,13 @@ use crate::{
 
 /// Grey images, 16 high and 12 wide, with stripes whose direction and width are the class.
 fn stripes(n: usize, seed: u64) -> Examples {
+    let (dims, bytes, y) = drawn(n, seed);
+    let source = MemoryPixels::new(dims, bytes).unwrap();
+    let places = (0..n as u32).map(|i| (0, i)).collect();
+    Examples::new(Arc::new(source), places, Labels::Class { classes: 4, y }).unwrap()
+}
+
+fn drawn(n: usize, seed: u64) -> (ImageDims, Vec<u8>, Vec<i32>) {
     let (height, width, classes) = (16, 12, 4);
     let mut bytes = Vec::new();
     let y: Vec<i32> = (0..n).map(|i| (i % classes) as i32).collect();
@@ -48,9 +56,7 @@ fn stripes(n: usize, seed: u64) -> Examples {
             }
         }
     }
-    let source = MemoryPixels::new(ImageDims { height, width, channels: 1 }, bytes).unwrap();
-    let places = (0..n as u32).map(|i| (0, i)).collect();
-    Examples::new(Arc::new(source), places, Labels::Class { classes, y }).unwrap()
+    (ImageDims { height, width, channels: 1 }, bytes, y)
 }
 
 fn tiny(seed: u64) -> Bit {
@@ -58,7 +64,7 @@ fn tiny(seed: u64) -> Bit {
 }
 
 fn session<'a>(progress: &'a dyn Progress, cancel: &'a Cancel, checkpoint: Option<&'a Path>) -> Session<'a> {
-    Session { progress, cancel, checkpoint, checkpoint_every_s: 3600 }
+    Session { progress, cancel, checkpoint, checkpoint_every_s: 3600, collective: &Alone }
 }
 
 fn weights(model: &Bit) -> Vec<u32> {
@@ -373,3 +379,6 @@ fn what_cannot_work_is_refused_before_anything_runs() {
     let unknown = data.relabelled(Labels::Class { classes: 4, y: vec![0, 1, -1, 0, 0, 0, 0, 0] }).unwrap();
     assert!(say(&mut model, &unknown, spec()).contains("1 of 8 training examples have no class"));
 }
+
+#[path = "ranks_tests.rs"]
+mod ranks_tests;

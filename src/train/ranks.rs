@@ -1,0 +1,83 @@
+//! A training on several ranks of this process: each has a copy of the network and a share of the threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{
+    Session,
+    collective::{Collective, threads},
+    fit::{Fit, fit_rank},
+    spec::FitSpec,
+};
+use crate::{
+    data::loader::Examples,
+    error::{Error, Result},
+    model::bit::Bit,
+    progress::Silent,
+};
+
+/// Trains `model` as rank 0 of `ranks` threads; the others train copies of it, which end as it does.
+///
+/// # Errors
+/// Those of the first rank that ended, with its number where it is not 0.
+pub fn in_threads(
+    ranks: usize,
+    model: &mut Bit,
+    train: &Examples,
+    valid: Option<&Examples>,
+    spec: &FitSpec,
+    session: &Session,
+) -> Result<Fit> {
+    let threads = (rayon::current_num_threads() / ranks).max(1);
+    let mut copies = Vec::with_capacity(ranks - 1);
+    for _ in 1..ranks {
+        copies.push(copy(model));
+    }
+    let models = std::iter::once(model).chain(copies.iter_mut());
+    let ends: Vec<Result<Fit>> = std::thread::scope(|scope| {
+        let ranks: Vec<_> = threads::group(ranks)
+            .into_iter()
+            .zip(models)
+            .map(|(member, model)| {
+                scope.spawn(move || {
+                    let first = member.rank() == 0;
+                    let session = Session {
+                        collective: &member,
+                        progress: if first { session.progress } else { &Silent },
+                        checkpoint: session.checkpoint.filter(|_| first),
+                        ..*session
+                    };
+                    let work = || {
+                        let pool = rayon::ThreadPoolBuilder::new()
+                            .num_threads(threads)
+                            .thread_name(move |i| format!("rank-{i}"))
+                            .build()
+                            .map_err(|e| Error::invalid(format!("cannot start {threads} threads: {e}")))?;
+                        pool.install(|| fit_rank(model, train, valid, spec, &session))
+                    };
+                    let panicked = |_| Err(Error::invalid("bug: it panicked; its message stands above"));
+                    let end = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
+                    // Whoever still waits for this rank hears of it.
+                    member.leave(end.as_ref().err().unwrap_or(&Error::invalid("it was done before the others")));
+                    end
+                })
+            })
+            .collect();
+        let gone = |_| Err(Error::invalid("bug: a rank's thread panicked"));
+        ranks.into_iter().map(|rank| rank.join().unwrap_or_else(gone)).collect()
+    });
+    let mut ends = ends.into_iter();
+    let first = ends.next().unwrap_or_else(|| Err(Error::invalid("bug: no ranks")))?;
+    for end in ends {
+        end?;
+    }
+    Ok(first)
+}
+
+/// A network with the same weights.
+fn copy(model: &Bit) -> Bit {
+    let mut copy = Bit::new(model.config().clone(), 0);
+    for (to, from) in copy.parameters_mut().iter_mut().zip(model.parameters()) {
+        to.data.copy_from_slice(&from.data);
+    }
+    copy
+}

@@ -49,6 +49,10 @@ pub struct Params {
     /// remains: some times as fast, and within a grey level or two of decoding them whole.
     #[serde(default = "yes")]
     pub reduced_jpeg: bool,
+    /// The most pixels that a file may declare; more is refused before anything is allocated. Null: 100 million.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_pixels: Option<u64>,
     /// What an image that cannot be read does.
     #[serde(default)]
     pub unreadable: Unreadable,
@@ -123,7 +127,12 @@ impl Kind for Images {
         let prepare = Prepare {
             px: params.size_px,
             fit: params.fit,
-            decode: DecodeRule { channels: params.channels, sixteen_bit: params.sixteen_bit, ..Default::default() },
+            decode: DecodeRule {
+                channels: params.channels,
+                sixteen_bit: params.sixteen_bit,
+                max_pixels: params.max_pixels.unwrap_or(DecodeRule::default().max_pixels),
+                ..Default::default()
+            },
             reduce: params.reduced_jpeg,
         };
         let layout = match params.store {

@@ -9,7 +9,7 @@ use crate::{
     data::{
         dataset::Dataset,
         format::packed::{Packed, Record},
-        image::{Layout, Loaded, Pixels, Prepare, encode},
+        image::{Layout, Loaded, Pixels, Prepare, encode, read_file},
         stream::{ParquetTable, Pieces, Table},
     },
     digest::Digest,
@@ -123,7 +123,7 @@ impl<'a> Opener<'a> {
                 Record::Pixels(image) => finish(prepare.whole_decoded(image.clone())?, &|| encode::png(&image)),
                 Record::Encoded(bytes) => of_file(&bytes),
             },
-            _ => of_file(&std::fs::read(path).map_err(Error::io(path))?),
+            _ => of_file(&read_file(path, &prepare.decode)?),
         }
     }
 }

@@ -75,8 +75,7 @@ impl Set<'_> {
             };
             rows.table(&path);
             let class = Some(class as i32);
-            let new =
-                NewRow { image: file.clone(), record: Some(*record), split: *split, class, ..Default::default() };
+            let new = NewRow { image: file.clone(), record: Some(*record), split: *split, class, ..Default::default() };
             rows.push(line, new, &[]);
         }
         rows.finish(self.root, Missing::Skip, skipped, self.obtain)
@@ -124,7 +123,10 @@ mod tests {
     fn classes_are_declared_or_what_occurs() {
         let (d, _) = read(&names(&["b", "a", "b"]), None, OddRows::Error);
         let d = d.unwrap();
-        assert_eq!((d.task().names(), d.classes().unwrap().values().as_ref()), (&["a".into(), "b".into()][..], &[1, 0, 1][..]));
+        assert_eq!(
+            (d.task().names(), d.classes().unwrap().values().as_ref()),
+            (&["a".into(), "b".into()][..], &[1, 0, 1][..])
+        );
         let (d, _) = read(&[Label::Number(2), Label::Number(0)], None, OddRows::Error);
         let d = d.unwrap();
         assert_eq!((d.task().names().len(), d.classes().unwrap().values().as_ref()), (3, &[2, 0][..]));

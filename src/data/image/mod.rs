@@ -34,7 +34,7 @@ mod transfer_syntax;
 pub use decode::{DecodeError, DecodeRule, GreyRule, SixteenBit, decode, read_file};
 pub use encoded::EncodedImages;
 pub use mapped::ImageShards;
-pub use plan::{ShardPlan, shard_name};
+pub use plan::{ShardPlan, ShardPlanner, shard_name};
 pub use prepare::{Fit, Prepare};
 pub use resize::{center_crop, resize, shorter_side};
 pub use shards::{Layout, Loaded, write_shard};

@@ -9,7 +9,8 @@
 //! | `decode IMAGES` | decodes every picture of a folder whole, and nothing else |
 //! | `batches SHARD EPOCHS` | reads a shard in batches of 64, shuffled, as normalised f32 |
 //! | `rows N OUT.parquet` | writes a generated table of N rows |
-//! | `merge TABLE OUT.parquet` | merges a table with itself, split by patient, and checks its leakage |
+//! | `merge RULES TABLE OUT.parquet` | merges a table: `plain`, or with `memory`, by rules that remember rows (copies dropped, split by patient, leakage checked) |
+//! | `packed N OUT.parquet` | writes a table of N small PNG images with labels |
 //! | `near N` | looks N perceptual hashes up among N others |
 //!
 //! Each prints one JSON object. It compares with nothing itself: `peers/compare_data.py` does.
@@ -53,7 +54,8 @@ fn main() {
         ["decode", folder] => decode_only(Path::new(folder)),
         ["batches", shard, epochs] => number(epochs).and_then(|n| batches(Path::new(shard), n)),
         ["rows", n, out] => number(n).and_then(|n| generated_rows(n, Path::new(out))),
-        ["merge", table, out] => merge_rows(Path::new(table), Path::new(out)),
+        ["merge", rules, table, out] => merge_rows(rules, Path::new(table), Path::new(out)),
+        ["packed", n, out] => number(n).and_then(|n| packed(n, Path::new(out))),
         ["near", n] => number(n).and_then(near),
         // `cargo bench` without a mode has nothing to time.
         _ => Ok(json!({})),
@@ -288,19 +290,48 @@ fn generated_rows(n: usize, out: &Path) -> Result<Value> {
     Ok(json!({"rows": n}))
 }
 
-fn merge_rows(table: &Path, out: &Path) -> Result<Value> {
+fn merge_rows(rules: &str, table: &Path, out: &Path) -> Result<Value> {
     let part = ParquetTable::open(table, |_| true)?;
-    let spec: MergeSpec = serde_json::from_value(
-        json!({"views": ["PA", "AP"], "duplicates": "drop", "split": {"patient": {"train": 0.8, "valid": 0.1}}}),
-    )?;
+    let spec: MergeSpec = serde_json::from_value(match rules {
+        "memory" => {
+            json!({"views": ["PA", "AP"], "duplicates": "drop", "split": {"patient": {"train": 0.8, "valid": 0.1}}})
+        }
+        _ => json!({"views": ["PA", "AP"]}),
+    })?;
     let (mut writer, mut ledger) = (TableWriter::new(out), Ledger::default());
     let report = merge_into(&[("generated".into(), &part as &dyn Table)], &spec, &[], &mut |piece| {
-        ledger.add(piece);
+        if rules == "memory" {
+            ledger.add(piece);
+        }
         writer.append(piece)
     })?;
     writer.finish()?;
     let shared = ledger.across_splits().len();
     Ok(json!({"rows": part.rows(), "kept": report.get("total", "rows_kept", None), "shared": shared}))
+}
+
+fn packed(n: usize, out: &Path) -> Result<Value> {
+    use arrow::array::{BinaryArray, Int64Array, RecordBatch};
+    let images = (0..64).map(|i| encode::png(&picture(i, 8, 8, 1))).collect::<Result<Vec<_>>>()?;
+    let mut writer = None;
+    for start in (0..n).step_by(8_192) {
+        let rows = start..(start + 8_192).min(n);
+        let image: BinaryArray = rows.clone().map(|i| Some(&images[i % 64])).collect();
+        let label: Int64Array = rows.map(|i| Some((i % 2) as i64)).collect();
+        let batch = RecordBatch::try_from_iter([
+            ("image", std::sync::Arc::new(image) as arrow::array::ArrayRef),
+            ("label", std::sync::Arc::new(label)),
+        ])?;
+        if writer.is_none() {
+            let file = fs::File::create(out).map_err(Error::io(out))?;
+            let groups =
+                parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(8_192)).build();
+            writer = Some(parquet::arrow::ArrowWriter::try_new(file, batch.schema(), Some(groups))?);
+        }
+        writer.as_mut().map(|w| w.write(&batch)).transpose()?;
+    }
+    writer.map(|w| w.close()).transpose()?;
+    Ok(json!({"rows": n}))
 }
 
 fn near(n: usize) -> Result<Value> {

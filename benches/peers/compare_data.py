@@ -21,16 +21,16 @@ ROWS = (10_000, 100_000, 1_000_000)
 PEERS = ("torchvision", "pillow", "opencv")
 
 
-def build():
-    if os.environ.get("SCALESHOT_BENCH_DATA"):
-        return os.environ["SCALESHOT_BENCH_DATA"]
-    command = ["cargo", "bench", "--locked", "--bench", "data", "--no-run", "--message-format=json"]
+def build(variable, name, *command):
+    if os.environ.get(variable):
+        return os.environ[variable]
+    command = ["cargo", *command, "--locked", "--message-format=json"]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     for line in out.splitlines():
         message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == "data":
+        if message.get("executable") and message["target"]["name"] == name:
             return message["executable"]
-    sys.exit("cargo built no bench named data")
+    sys.exit(f"cargo built nothing named {name}")
 
 
 def run(*command):
@@ -104,13 +104,43 @@ def images(data, folder):
 
 
 def memory(data, folder):
-    peaks = {}
-    for n in ROWS:
-        run(data, "rows", n, folder / "rows.parquet")
-        told = [run(data, "merge", folder / "rows.parquet", folder / "out.parquet") for _ in range(ROUNDS)]
-        peaks[n] = [r["peak_rss_kib"] / 1024 for r in told]
-    for n in ROWS[1:]:
-        add(f"merge of {n:,} rows", "peak memory", "MiB", peaks[n], peaks[ROWS[0]], f"itself at {ROWS[0]:,} rows", "lower", ROUNDS)
+    """Peak memory of merging tables of metadata, without and with rules that remember rows."""
+    for rules in ("plain", "memory"):
+        peaks = {}
+        for n in ROWS:
+            run(data, "rows", n, folder / "rows.parquet")
+            told = [run(data, "merge", rules, folder / "rows.parquet", folder / "out.parquet") for _ in range(ROUNDS)]
+            peaks[n] = [r["peak_rss_kib"] / 1024 for r in told]
+        name = "merge" if rules == "plain" else "merge by patient, no copies"
+        for n in ROWS[1:]:
+            add(f"{name}, {n:,} rows", "peak memory", "MiB", peaks[n], peaks[ROWS[0]], f"itself at {ROWS[0]:,} rows", "lower", ROUNDS)
+
+
+PIPELINE = """pipeline: memory
+nodes:
+  rows: {{ dataset: {{ format: parquet, root: {root} }} }}
+  pixels: {{ images: {{ data: rows, size_px: 8, shard_mib: 1 }} }}
+"""
+
+
+def image_memory(data, folder):
+    """Peak memory of the program that makes shards of so many images, the largest round alone."""
+    program, peaks = build("SCALESHOT_BENCH_PROGRAM", "scaleshot", "build", "--release"), {}
+    for n in (ROWS[0], ROWS[-1]):
+        root = folder / f"packed-{n}"
+        root.mkdir()
+        run(data, "packed", n, root / "train.parquet")
+        (root / "x.yaml").write_text(PIPELINE.format(root="."))
+        for node in ("rows", "pixels"):
+            words = [program, "run", "x.yaml", node]
+            process = subprocess.Popen(words, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            said = process.stderr.read().decode()
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                sys.exit(f"{' '.join(words)} failed:\n{said}")
+        peaks[n] = usage.ru_maxrss / 1024
+    few, many = peaks[ROWS[0]], peaks[ROWS[-1]]
+    add(f"images, {ROWS[-1]:,} rows", "peak memory", "MiB", [many], [few], f"itself at {ROWS[0]:,} rows", "lower", 1)
 
 
 def near(data):
@@ -118,15 +148,16 @@ def near(data):
     for result in (few, many):
         if result["found"] != result["planted"]:
             sys.exit(f"near-duplicates were missed: {result}")
-    print(f"near-duplicates: a million look-ups in a million hashes take {many['wall_s']:.1f} s ({many['cpu_s']:.1f} s of "
+    print(f"near-duplicates: a million look-ups (of one orientation) in a million hashes take {many['wall_s']:.1f} s ({many['cpu_s']:.1f} s of "
           f"CPU), {many['share_of_all_pairs']:.2e} of all pairs are compared")
+    add("near-duplicates in 1,000,000", "wall time", "s", [many["wall_s"]], [few["wall_s"] * 10_000], "10,000 times itself in 10,000", "lower", 1)
     key = "comparisons_per_look_up"
     add("near-duplicates in 1,000,000", "comparisons", "a look-up", [many[key]], [few[key]], "itself in 10,000", "lower", 1)
 
 
 def main():
-    data = build()
-    cases = sys.argv[1:] or ["tables", "images", "memory", "near"]
+    data = build("SCALESHOT_BENCH_DATA", "data", "bench", "--bench", "data", "--no-run")
+    cases = sys.argv[1:] or ["tables", "images", "memory", "image_memory", "near"]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         if "tables" in cases:
@@ -135,6 +166,8 @@ def main():
             images(data, folder)
         if "memory" in cases:
             memory(data, folder)
+        if "image_memory" in cases:
+            image_memory(data, folder)
         if "near" in cases:
             near(data)
     results = HERE.parent / "results"

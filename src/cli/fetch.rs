@@ -191,6 +191,11 @@ mod tests {
         for (name, entry) in &catalogue.sets {
             let format = entry.format.as_deref().unwrap();
             assert!(format::obtain(format).is_some() && format::expected(format).is_some(), "{name}: {format}");
+            let bare = entry.files.iter().any(|f| f.bytes.is_none() || f.md5.is_none() && f.sha256.is_none());
+            let source = entry.source.as_deref().unwrap_or("");
+            assert!(entry.files.is_empty() == source.is_empty(), "{name}: who published its checksums?");
+            let told = ["no ", "not ", "only", "for the images"].iter().any(|word| source.contains(word));
+            assert!(!bare || told, "{name}: why has a file no size or no checksum?");
             for file in &entry.files {
                 assert!(file.url.starts_with("https://") && file.file_name().is_ok(), "{name}: {}", file.url);
                 let hexadecimal = |t: &Option<String>, n: usize| {

@@ -35,6 +35,11 @@ use crate::error::{Error, Result};
 const CLASSES: &str = "scaleshot.classes";
 const LABEL: &str = "label:";
 
+/// The name of a finding's column.
+pub fn label_column(finding: &str) -> String {
+    format!("{LABEL}{finding}")
+}
+
 /// What there is to predict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -127,6 +132,11 @@ impl Dataset {
         let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
         let batch = RecordBatch::try_new(schema, columns.into_iter().map(|(_, c)| c).collect())?;
         Ok(Dataset { batch, task })
+    }
+
+    /// Columns of the schema above in their order, of one length.
+    pub fn from_columns(columns: Vec<(String, ArrayRef)>, task: Task) -> Result<Self> {
+        Self::assemble(columns, task)
     }
 
     /// Takes a batch that has the schema above; the task is read from it.

@@ -7,13 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use arrow::record_batch::RecordBatch;
 use parquet::{
     arrow::{
         ArrowWriter, ProjectionMask,
         arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+        arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
     },
-    file::properties::WriterProperties,
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
 };
+use rayon::prelude::*;
 
 use super::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -106,39 +109,95 @@ impl Table for ParquetTable {
     }
 }
 
-/// A Parquet file that grows by pieces; the first decides the columns.
+/// A Parquet file that grows by pieces; the first decides the columns. Columns are encoded side by side, to the bytes
+/// that Arrow's own writer gives.
 pub struct TableWriter {
     path: PathBuf,
-    writer: Option<ArrowWriter<File>>,
+    open: Option<Open>,
+}
+
+struct Open {
+    file: SerializedFileWriter<File>,
+    factory: ArrowRowGroupWriterFactory,
+    /// The group that is being filled: a writer for each column, and the rows it has.
+    group: Option<(Vec<ArrowColumnWriter>, usize)>,
+    groups: usize,
+}
+
+fn properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(parquet::basic::Compression::ZSTD(Default::default()))
+        .set_created_by("scaleshot".into())
+        .set_max_row_group_row_count(Some(GROUP))
+        .build()
 }
 
 impl TableWriter {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        TableWriter { path: path.into(), writer: None }
+        TableWriter { path: path.into(), open: None }
     }
 
     pub fn append(&mut self, piece: &Dataset) -> Result<()> {
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
+        let open = match &mut self.open {
+            Some(open) => open,
             none => {
                 let file = File::create(&self.path).map_err(Error::io(&self.path))?;
-                let properties = WriterProperties::builder()
-                    .set_compression(parquet::basic::Compression::ZSTD(Default::default()))
-                    .set_created_by("scaleshot".into())
-                    .set_max_row_group_row_count(Some(GROUP))
-                    .build();
-                none.insert(ArrowWriter::try_new(file, piece.batch().schema(), Some(properties))?)
+                let writer = ArrowWriter::try_new(file, piece.batch().schema(), Some(properties()))?;
+                let (file, factory) = writer.into_serialized_writer()?;
+                none.insert(Open { file, factory, group: None, groups: 0 })
             }
         };
-        writer.write(piece.batch())?;
+        let mut rest = piece.batch().clone();
+        while rest.num_rows() > 0 {
+            let taken = open.write(&rest)?;
+            rest = rest.slice(taken, rest.num_rows() - taken);
+        }
         Ok(())
     }
 
     /// Ends the file. A table of no pieces is no file, which is an error.
     pub fn finish(self) -> Result<PathBuf> {
-        let writer = self.writer.ok_or_else(|| Error::invalid("bug: a table was written without a piece"))?;
-        writer.close()?;
+        let mut open = self.open.ok_or_else(|| Error::invalid("bug: a table was written without a piece"))?;
+        open.end_group()?;
+        open.file.close()?;
         Ok(self.path)
+    }
+}
+
+impl Open {
+    /// Writes as many of the rows as the group has room for, and says how many.
+    fn write(&mut self, batch: &RecordBatch) -> Result<usize> {
+        let (columns, rows) = match &mut self.group {
+            Some(group) => group,
+            none => none.insert((self.factory.create_column_writers(self.groups)?, 0)),
+        };
+        let taken = batch.num_rows().min(GROUP - *rows);
+        let (batch, schema) = (batch.slice(0, taken), batch.schema());
+        // One leaf a column: a dataset's columns are not nested.
+        let pairs = columns.par_iter_mut().zip(schema.fields().par_iter().zip(batch.columns()));
+        pairs.try_for_each(|(writer, (field, column))| -> Result<()> {
+            for leaf in compute_leaves(field, column)? {
+                writer.write(&leaf)?;
+            }
+            Ok(())
+        })?;
+        *rows += taken;
+        if *rows == GROUP {
+            self.end_group()?;
+        }
+        Ok(taken)
+    }
+
+    fn end_group(&mut self) -> Result<()> {
+        let Some((columns, _)) = self.group.take() else { return Ok(()) };
+        let chunks = columns.into_par_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<_>, _>>()?;
+        let mut group = self.file.next_row_group()?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        self.groups += 1;
+        Ok(())
     }
 }
 
@@ -169,6 +228,11 @@ mod tests {
         }
         let path = writer.finish().unwrap();
         assert_eq!(Dataset::read_parquet(&path, true).unwrap().batch(), d.batch());
+        let mut plain = ArrowWriter::try_new(Vec::new(), d.batch().schema(), Some(properties())).unwrap();
+        for piece in d.pieces().unwrap() {
+            plain.write(piece.unwrap().batch()).unwrap();
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), plain.into_inner().unwrap(), "columns side by side give other bytes");
         let table = ParquetTable::open(&path, |c| c != "dataset").unwrap();
         let table = Mapped { table, with: |d: Dataset| d.without_column("label:Mass") };
         assert_eq!((table.rows(), table.head().unwrap().rows()), (rows, 0));

@@ -1,21 +1,27 @@
 //! `images`: decode, crop and resize once, to shards that training maps into memory.
 
-use std::{ops::Range, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use arrow::array::{BinaryArray, UInt32Array};
+use arrow::array::{Array, BinaryArray, UInt32Array};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Cell, Input, InputSpec, Kind, Resources,
-    pixels::{Embedded, Opener},
+    pixels::{Named, Opener, PackedFiles, Ranges},
     rows,
 };
 use crate::{
     data::{
         dataset::Dataset,
-        image::{DecodeRule, Fit, Layout, Prepare, ShardPlan, SixteenBit, phash, shard_name, write_shard},
-        stream::ParquetTable,
+        image::{
+            DecodeRule, Fit, Layout, Prepare, ShardPlan, ShardPlanner, SixteenBit, phash, shard_name, write_shard,
+        },
+        stream::{ParquetTable, Table},
     },
     digest::Digest,
     error::{Error, Result},
@@ -49,6 +55,10 @@ pub struct Params {
     /// remains: some times as fast, and within a grey level or two of decoding them whole.
     #[serde(default = "yes")]
     pub reduced_jpeg: bool,
+    /// The most pixels that a file may declare; more is refused before anything is allocated. Null: 100 million.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_pixels: Option<u64>,
     /// What an image that cannot be read does.
     #[serde(default)]
     pub unreadable: Unreadable,
@@ -95,7 +105,7 @@ pub enum Unreadable {
 
 impl Kind for Images {
     const NAME: &'static str = "images";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Decodes, crops and resizes every image once, to Arrow shards that training maps.";
     const FINDS_SOURCES: bool = true;
     type Params = Params;
@@ -123,7 +133,12 @@ impl Kind for Images {
         let prepare = Prepare {
             px: params.size_px,
             fit: params.fit,
-            decode: DecodeRule { channels: params.channels, sixteen_bit: params.sixteen_bit, ..Default::default() },
+            decode: DecodeRule {
+                channels: params.channels,
+                sixteen_bit: params.sixteen_bit,
+                max_pixels: params.max_pixels.unwrap_or(DecodeRule::default().max_pixels),
+                ..Default::default()
+            },
             reduce: params.reduced_jpeg,
         };
         let layout = match params.store {
@@ -132,7 +147,8 @@ impl Kind for Images {
         };
         let job = Job { prepare, layout, unreadable: params.unreadable, shard_mib: params.shard_mib };
         let mut files = Vec::new();
-        let kept = job.run(cell, cell.one("data")?, &mut |shard, key, make| {
+        let mut out = rows::Writer::new(cell, "images");
+        let mut each = |shard: usize, key: Option<&Digest>, make: Make| {
             let made = match recall(cell, key) {
                 Some(made) => made,
                 None => {
@@ -148,8 +164,9 @@ impl Kind for Images {
             };
             files.push(FileRef { name: shard_name(shard), digest: made.digest, bytes: made.bytes });
             Ok(made.rows)
-        })?;
-        rows::publish(cell, "images", ArtifactType::Images, &kept, &files)
+        };
+        job.run(cell, cell.one("data")?, &mut each, &mut |piece| out.append(&piece))?;
+        out.finish()?.publish(cell, "images", ArtifactType::Images, &files)
     }
 }
 
@@ -215,91 +232,98 @@ struct Job {
 const NAMED: usize = 20;
 
 impl Job {
-    /// Goes through the shards in order and returns the table of the images that could be read, with their places.
-    fn run(&self, cell: &Cell, input: &Input, each: Each) -> Result<Dataset> {
-        let data = rows::read(cell, input, false)?;
-        let bytes = ParquetTable::open(&cell.file(input, rows::TABLE)?, |c| ["image", "bytes"].contains(&c))?;
-        let mut embedded = Embedded::open(&bytes)?;
-        let opener = Opener::new(cell, &data, embedded.is_some())?;
-        let plan = self.plan(&opener, &data, Embedded::open(&bytes)?)?;
-        cell.progress.begin(data.rows() as u64, "images");
-        let (mut kept, mut lost, mut known) = (Kept::default(), Vec::new(), 0);
+    /// Goes through the shards in order and hands on the rows of each whose images could be read, with their places.
+    /// One shard's rows are in memory at a time.
+    fn run(&self, cell: &Cell, input: &Input, each: Each, sink: &mut dyn FnMut(Dataset) -> Result<()>) -> Result<()> {
+        let (table, held) = (rows::table(cell, input, false)?, self.embedded(cell, input)?);
+        let (mut ranges, mut embedded) = (Ranges::open(&table)?, held.as_ref().map(Ranges::open).transpose()?);
+        let plan = self.plan(cell, input, held.as_ref())?;
+        cell.progress.begin(table.rows() as u64, "images");
+        let (mut lost, mut known, mut open) = (Lost::default(), 0, PackedFiles::new());
+        // The columns of the result, also where no row is left.
+        sink(Kept::default().table(&table.head()?, 0)?)?;
         for shard in 0..plan.shards() {
             cell.cancel.check()?;
             let range = plan.range(shard);
-            let key = self.key(&opener, range.clone());
-            let held = match &mut embedded {
-                Some(e) => e.rows(range.clone())?,
-                None => Vec::new(),
-            };
+            let data = ranges.rows(range.clone())?;
+            let own = embedded.as_mut().map(|e| e.rows(range.clone())).transpose()?;
+            let own = own.as_ref().and_then(|d| d.binary("bytes"));
+            let opener = Opener::new(cell, &data, own.is_some(), &mut open)?;
+            let key = self.key(&opener.named);
             let made = std::sync::atomic::AtomicBool::new(false);
             let load = |row: usize| {
                 cell.cancel.check()?;
-                let own = held.get(row - range.start).and_then(|b| b.as_deref());
+                let own = own.filter(|b| b.is_valid(row)).map(|b| b.value(row));
                 let loaded = opener.load(row, own, &self.prepare, &self.layout);
                 cell.progress.advance(1);
                 loaded
             };
             let rows = each(shard, key.as_ref(), &|path| {
                 made.store(true, std::sync::atomic::Ordering::Relaxed);
-                Ok(write_shard(path, &self.layout, range.clone(), load)?.into_iter().map(Row::of).collect())
+                Ok(write_shard(path, &self.layout, 0..data.rows(), load)?.into_iter().map(Row::of).collect())
             })?;
             if !made.into_inner() {
                 cell.progress.advance(range.len() as u64);
                 known += range.len();
             }
-            let mut slot = 0;
-            for (row, outcome) in range.zip(rows) {
+            let mut kept = Kept::default();
+            for (row, outcome) in rows.into_iter().enumerate() {
                 match outcome {
-                    Row::Kept(hash) => {
-                        kept.push(row, shard, slot, hash.as_deref().map(unhex));
-                        slot += 1;
-                    }
+                    Row::Kept(hash) => kept.push(row, hash.as_deref().map(unhex)),
                     Row::Lost { why, hint } if self.unreadable == Unreadable::Error => {
                         let e = Error::data(opener.place(row), None, why);
                         return Err(if let Some(hint) = hint { e.with_hint(hint) } else { e });
                     }
-                    Row::Lost { why, .. } => {
-                        let text = format!("{}: {why}", opener.name(row));
-                        cell.progress.log(&format!("unreadable: {text}"));
-                        lost.push(text);
-                    }
+                    Row::Lost { why, .. } => lost.add(cell, format!("{}: {why}", opener.named.name(row))),
                 }
             }
+            sink(kept.table(&data, shard)?)?;
         }
-        let (all, decoded) = (data.rows(), data.rows() - known);
+        let (all, decoded) = (table.rows(), table.rows() - known);
         cell.progress.log(&format!("{decoded} images decoded; {known} of {all} in shards that were there"));
-        if !lost.is_empty() {
-            let more = lost.len().saturating_sub(NAMED);
-            let tail = if more > 0 { format!("; and {more} more, named in the log") } else { String::new() };
-            let named = lost.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
-            cell.note("unreadable_images", lost.len() as u64, named + &tail);
-        }
-        kept.table(&data)
+        lost.tell(cell);
+        Ok(())
     }
 
-    /// Shards of at most `shard_mib`: by the size of pixels, or of each file. `embedded` has the files that the
-    /// table holds itself.
-    fn plan(&self, opener: &Opener, data: &Dataset, embedded: Option<Embedded>) -> Result<ShardPlan> {
-        let bytes_of = |held: Vec<Option<Vec<u8>>>| held.iter().flatten().map(|b| b.len() as u64).sum();
-        let sizes: Vec<u64> = match (&self.layout, embedded) {
-            (Layout::Pixels(size), _) => vec![size.bytes() as u64; data.rows()],
-            (Layout::Encoded(_), None) => (0..data.rows()).map(|row| opener.encoded_bytes(row)).collect(),
-            (Layout::Encoded(_), Some(mut embedded)) => {
-                let held = (0..data.rows()).map(|row| {
-                    let held: u64 = embedded.rows(row..row + 1).map(bytes_of)?;
-                    Ok(if held == 0 { opener.encoded_bytes(row) } else { held })
-                });
-                held.collect::<Result<_>>()?
-            }
+    /// The images that the table holds itself, if it does.
+    fn embedded(&self, cell: &Cell, input: &Input) -> Result<Option<ParquetTable>> {
+        let table = ParquetTable::open(&cell.file(input, rows::TABLE)?, |c| ["image", "bytes"].contains(&c))?;
+        Ok(table.head()?.binary("bytes").is_some().then_some(table))
+    }
+
+    /// Shards of at most `shard_mib`: by the size of pixels, or of each file.
+    fn plan(&self, cell: &Cell, input: &Input, held: Option<&ParquetTable>) -> Result<ShardPlan> {
+        let table = ParquetTable::open(&cell.file(input, rows::TABLE)?, Named::is_column)?;
+        let mut planner = ShardPlanner::new(u64::from(self.shard_mib) << 20);
+        let mut embedded = held.map(Ranges::open).transpose()?;
+        let sharing = match self.layout {
+            Layout::Pixels(_) => HashMap::new(),
+            Layout::Encoded(_) => sharing(&table)?,
         };
-        let images = sizes.into_iter().enumerate().map(|(row, bytes)| (bytes, opener.name(row)));
-        Ok(ShardPlan::new(images, u64::from(self.shard_mib) << 20))
+        let mut start = 0;
+        for piece in table.pieces()? {
+            let named = Named::of(&piece?)?;
+            let held = match (&mut embedded, &self.layout) {
+                (Some(e), Layout::Encoded(_)) => Some(e.rows(start..start + named.len())?),
+                _ => None,
+            };
+            let held = held.as_ref().and_then(|d| d.binary("bytes"));
+            for row in 0..named.len() {
+                let bytes = match (&self.layout, held.filter(|b| b.is_valid(row))) {
+                    (Layout::Pixels(size), _) => size.bytes() as u64,
+                    (Layout::Encoded(_), Some(held)) => held.value(row).len() as u64,
+                    (Layout::Encoded(_), None) => encoded_bytes(cell, &named, row, &sharing),
+                };
+                planner.push(bytes, &named.name(row));
+            }
+            start += named.len();
+        }
+        Ok(planner.finish())
     }
 
     /// What decides a shard: its images by content, and what is made of them. `None` where a row has no digest.
-    fn key(&self, opener: &Opener, rows: Range<usize>) -> Option<Digest> {
-        let images = rows.map(|row| opener.content(row)).collect::<Option<Vec<_>>>()?;
+    fn key(&self, named: &Named) -> Option<Digest> {
+        let images = (0..named.len()).map(|row| named.content(row)).collect::<Option<Vec<_>>>()?;
         let how = match self.layout {
             Layout::Pixels(_) => "pixels",
             Layout::Encoded(_) => "encoded",
@@ -311,29 +335,75 @@ impl Job {
     }
 }
 
-/// The rows whose images were read, with their places.
+/// Rows that lie in the same file of many images, by its digest.
+fn sharing(table: &ParquetTable) -> Result<HashMap<Digest, u64>> {
+    let mut sharing = HashMap::new();
+    for piece in table.pieces()? {
+        let named = Named::of(&piece?)?;
+        for row in 0..named.len() {
+            if let Some((digest, Some(_))) = named.content(row) {
+                *sharing.entry(digest).or_default() += 1;
+            }
+        }
+    }
+    Ok(sharing)
+}
+
+/// Bytes that the row's image takes as it is encoded now; of a file of many images, its share of it; 0 where that is
+/// not known.
+fn encoded_bytes(cell: &Cell, named: &Named, row: usize, sharing: &HashMap<Digest, u64>) -> u64 {
+    let Some((digest, _)) = named.content(row) else { return 0 };
+    let path = cell.sources.path_of(&digest);
+    let file = path.and_then(|p| std::fs::metadata(p).ok()).map_or(0, |m| m.len());
+    file / sharing.get(&digest).copied().unwrap_or(1)
+}
+
+/// The rows of a shard whose images were read; the n-th has slot n.
 #[derive(Default)]
 struct Kept {
     rows: Vec<u32>,
-    shards: Vec<u32>,
-    slots: Vec<u32>,
     hashes: Vec<Option<Vec<u8>>>,
 }
 
 impl Kept {
-    fn push(&mut self, row: usize, shard: usize, slot: u32, hash: Option<Vec<u8>>) {
+    fn push(&mut self, row: usize, hash: Option<Vec<u8>>) {
         self.rows.push(row as u32);
-        self.shards.push(shard as u32);
-        self.slots.push(slot);
         self.hashes.push(hash);
     }
 
-    fn table(self, data: &Dataset) -> Result<Dataset> {
+    fn table(self, data: &Dataset, shard: usize) -> Result<Dataset> {
         let hashes: BinaryArray = self.hashes.iter().map(|h| h.as_deref()).collect();
+        let slots = UInt32Array::from_iter_values(0..self.rows.len() as u32);
         data.take(&self.rows)?
-            .with_column("shard", Arc::new(UInt32Array::from(self.shards)))?
-            .with_column("slot", Arc::new(UInt32Array::from(self.slots)))?
+            .with_column("shard", Arc::new(UInt32Array::from(vec![shard as u32; self.rows.len()])))?
+            .with_column("slot", Arc::new(slots))?
             .with_column(phash::COLUMN, Arc::new(hashes))
+    }
+}
+
+/// Unreadable images, counted; the first of them by name.
+#[derive(Default)]
+struct Lost {
+    count: usize,
+    named: Vec<String>,
+}
+
+impl Lost {
+    fn add(&mut self, cell: &Cell, text: String) {
+        cell.progress.log(&format!("unreadable: {text}"));
+        self.count += 1;
+        if self.named.len() < NAMED {
+            self.named.push(text);
+        }
+    }
+
+    fn tell(self, cell: &Cell) {
+        if self.count == 0 {
+            return;
+        }
+        let more = self.count - self.named.len();
+        let tail = if more > 0 { format!("; and {more} more, named in the log") } else { String::new() };
+        cell.note("unreadable_images", self.count as u64, self.named.join("; ") + &tail);
     }
 }
 
@@ -341,11 +411,16 @@ impl Kept {
 pub fn decode_all(cell: &Cell, input: &Input, prepare: Prepare, shard_mib: u32) -> Result<(Vec<PathBuf>, Dataset)> {
     let job = Job { prepare, layout: Layout::Pixels(prepare.size()), unreadable: Unreadable::Error, shard_mib };
     let mut paths = Vec::new();
-    let kept = job.run(cell, input, &mut |shard, _, make| {
+    let mut each = |shard: usize, _: Option<&Digest>, make: Make| {
         let path = cell.work.join(shard_name(shard));
         let rows = make(&path)?;
         paths.push(path);
         Ok(rows)
+    };
+    let mut pieces = Vec::new();
+    job.run(cell, input, &mut each, &mut |piece| {
+        pieces.push(piece);
+        Ok(())
     })?;
-    Ok((paths, kept))
+    Ok((paths, Dataset::concat(&pieces)?))
 }

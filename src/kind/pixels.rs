@@ -1,6 +1,6 @@
 //! The pixels of a dataset's rows, wherever they lie: in the row, in a file of its own, in a packed file.
 
-use std::{collections::HashMap, ops::Range, path::PathBuf};
+use std::{collections::HashMap, ops::Range, path::PathBuf, sync::Arc};
 
 use arrow::array::{Array, BinaryArray, StringArray, UInt32Array};
 
@@ -9,57 +9,55 @@ use crate::{
     data::{
         dataset::Dataset,
         format::packed::{Packed, Record},
-        image::{Layout, Loaded, Pixels, Prepare, encode},
+        image::{Layout, Loaded, Pixels, Prepare, encode, read_file},
         stream::{ParquetTable, Pieces, Table},
     },
     digest::Digest,
     error::{Error, Result},
 };
 
-/// Opens the images of one dataset. Files are found by content, so they may have moved since the table was made.
-pub struct Opener<'a> {
-    images: &'a StringArray,
-    digests: Option<&'a BinaryArray>,
-    records: Option<&'a UInt32Array>,
-    /// By digest: where the file is now.
-    paths: HashMap<Digest, PathBuf>,
-    /// Packed files, opened once, and how many rows lie in each.
-    packed: HashMap<Digest, (Packed, u64)>,
+/// What some rows of a table tell of their images.
+pub struct Named {
+    images: StringArray,
+    digests: Option<BinaryArray>,
+    records: Option<UInt32Array>,
 }
 
-impl<'a> Opener<'a> {
-    /// `embedded` says that rows may hold their images themselves, so that not all need a file.
-    pub fn new(cell: &Cell, data: &'a Dataset, embedded: bool) -> Result<Self> {
-        let mut opener = Opener {
-            images: data.images()?,
-            digests: data.binary("digest"),
-            records: data.integers("record"),
-            paths: HashMap::new(),
-            packed: HashMap::new(),
-        };
-        for row in 0..data.rows() {
-            let digest = match opener.content(row) {
-                Some((digest, _)) => digest,
-                None if embedded => continue,
-                None => opener.digest(row)?,
-            };
-            if let Some((_, rows)) = opener.packed.get_mut(&digest) {
-                *rows += 1;
-            }
-            if opener.paths.contains_key(&digest) {
-                continue;
-            }
-            let path = match cell.sources.path_of(&digest) {
-                Some(path) => path,
-                None if embedded => continue,
-                None => return Err(opener.gone(row)),
-            };
-            if opener.records.is_some_and(|r| r.is_valid(row)) {
-                opener.packed.insert(digest, (Packed::open(&path)?, 1));
-            }
-            opener.paths.insert(digest, path);
+impl Named {
+    /// Columns that it looks at.
+    pub fn is_column(name: &str) -> bool {
+        ["image", "digest", "record"].contains(&name)
+    }
+
+    pub fn of(data: &Dataset) -> Result<Self> {
+        Ok(Named {
+            images: data.images()?.clone(),
+            digests: data.binary("digest").cloned(),
+            records: data.integers("record").cloned(),
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// The row's place in a file of many images.
+    fn record(&self, row: usize) -> Option<u32> {
+        self.records.as_ref().filter(|r| r.is_valid(row)).map(|r| r.value(row))
+    }
+
+    /// What the image of a row is: the digest of its file, and its place there.
+    pub fn content(&self, row: usize) -> Option<(Digest, Option<u32>)> {
+        let digest = self.digests.as_ref().filter(|d| d.is_valid(row))?.value(row).try_into().ok()?;
+        Some((Digest(digest), self.record(row)))
+    }
+
+    /// What the row's image is called.
+    pub fn name(&self, row: usize) -> String {
+        match self.record(row) {
+            Some(record) => format!("{}#{record}", self.images.value(row)),
+            None => self.images.value(row).into(),
         }
-        Ok(opener)
     }
 
     fn digest(&self, row: usize) -> Result<Digest> {
@@ -73,33 +71,53 @@ impl<'a> Opener<'a> {
         Error::invalid(format!("{}: no source file has its content any more", self.images.value(row)))
             .with_hint("the dataset's folder changed while the pipeline ran; run it again")
     }
+}
 
-    /// What the image of a row is: the digest of its file, and its place there.
-    pub fn content(&self, row: usize) -> Option<(Digest, Option<u32>)> {
-        let digest = self.digests.filter(|d| d.is_valid(row))?.value(row).try_into().ok()?;
-        Some((Digest(digest), self.records.filter(|r| r.is_valid(row)).map(|r| r.value(row))))
-    }
+/// Files of many images that are open, by digest. Opened once for all the rows of a table.
+pub type PackedFiles = HashMap<Digest, Arc<Packed>>;
 
-    /// What the row's image is called.
-    pub fn name(&self, row: usize) -> String {
-        match self.records.filter(|r| r.is_valid(row)) {
-            Some(records) => format!("{}#{}", self.images.value(row), records.value(row)),
-            None => self.images.value(row).into(),
+/// Opens the images of some rows. Files are found by content, so they may have moved since the table was made.
+pub struct Opener {
+    pub named: Named,
+    /// By digest: where the file is now.
+    paths: HashMap<Digest, PathBuf>,
+    packed: PackedFiles,
+}
+
+impl Opener {
+    /// `embedded` says that rows may hold their images themselves, so that not all need a file.
+    pub fn new(cell: &Cell, data: &Dataset, embedded: bool, open: &mut PackedFiles) -> Result<Self> {
+        let named = Named::of(data)?;
+        let (mut paths, mut packed) = (HashMap::new(), PackedFiles::new());
+        for row in 0..named.len() {
+            let digest = match named.content(row) {
+                Some((digest, _)) => digest,
+                None if embedded => continue,
+                None => named.digest(row)?,
+            };
+            if paths.contains_key(&digest) {
+                continue;
+            }
+            let path = match cell.sources.path_of(&digest) {
+                Some(path) => path,
+                None if embedded => continue,
+                None => return Err(named.gone(row)),
+            };
+            if named.record(row).is_some() {
+                if !open.contains_key(&digest) {
+                    open.insert(digest, Arc::new(Packed::open(&path)?));
+                }
+                packed.extend(open.get(&digest).map(|file| (digest, file.clone())));
+            }
+            paths.insert(digest, path);
         }
+        Ok(Opener { named, paths, packed })
     }
 
     /// Where the image of a row is, for errors.
     pub fn place(&self, row: usize) -> PathBuf {
-        let path = self.content(row).and_then(|(digest, _)| self.paths.get(&digest));
-        path.cloned().unwrap_or_else(|| self.images.value(row).into())
-    }
-
-    /// Bytes that the row's image takes as it is encoded now; of a packed file, its share of it; 0 where that is
-    /// not known.
-    pub fn encoded_bytes(&self, row: usize) -> u64 {
-        let Some((digest, _)) = self.content(row) else { return 0 };
-        let file = self.paths.get(&digest).and_then(|p| std::fs::metadata(p).ok()).map_or(0, |m| m.len());
-        file / self.packed.get(&digest).map_or(1, |(_, rows)| *rows)
+        let path = self.named.content(row).and_then(|(digest, _)| self.paths.get(&digest));
+        path.cloned().unwrap_or_else(|| self.named.images.value(row).into())
     }
 
     /// The image of a row for a shard: `embedded` holds its bytes where the table does. Errors name no file; the
@@ -116,48 +134,46 @@ impl<'a> Opener<'a> {
         if let Some(bytes) = embedded {
             return of_file(bytes);
         }
-        let digest = self.digest(row)?;
-        let path = self.paths.get(&digest).ok_or_else(|| self.gone(row))?;
-        match (self.records.filter(|r| r.is_valid(row)), self.packed.get(&digest)) {
-            (Some(records), Some((packed, _))) => match packed.record(path, records.value(row))? {
+        let digest = self.named.digest(row)?;
+        let path = self.paths.get(&digest).ok_or_else(|| self.named.gone(row))?;
+        match (self.named.record(row), self.packed.get(&digest)) {
+            (Some(record), Some(packed)) => match packed.record(path, record)? {
                 Record::Pixels(image) => finish(prepare.whole_decoded(image.clone())?, &|| encode::png(&image)),
                 Record::Encoded(bytes) => of_file(&bytes),
             },
-            _ => of_file(&std::fs::read(path).map_err(Error::io(path))?),
+            _ => of_file(&read_file(path, &prepare.decode)?),
         }
     }
 }
 
-/// The images that a table holds itself, row after row.
-pub struct Embedded<'a> {
+/// The rows of a table, range after range, of which one is in memory.
+pub struct Ranges<'a> {
     pieces: Pieces<'a>,
+    head: Dataset,
     /// The piece at hand, and the row that it begins with.
     piece: Dataset,
     start: usize,
 }
 
-impl<'a> Embedded<'a> {
-    /// `None` where the table holds no images.
-    pub fn open(table: &'a ParquetTable) -> Result<Option<Self>> {
+impl<'a> Ranges<'a> {
+    pub fn open(table: &'a ParquetTable) -> Result<Self> {
         let head = table.head()?;
-        match head.binary("bytes") {
-            Some(_) => Ok(Some(Embedded { pieces: table.pieces()?, piece: head, start: 0 })),
-            None => Ok(None),
-        }
+        Ok(Ranges { pieces: table.pieces()?, piece: head.clone(), head, start: 0 })
     }
 
-    /// The bytes of some rows, which must come after those that were asked for before.
-    pub fn rows(&mut self, rows: Range<usize>) -> Result<Vec<Option<Vec<u8>>>> {
-        let mut out = Vec::with_capacity(rows.len());
-        for row in rows {
-            while row >= self.start + self.piece.rows() {
+    /// Some rows, which must come after those that were asked for before.
+    pub fn rows(&mut self, rows: Range<usize>) -> Result<Dataset> {
+        let (mut at, mut parts) = (rows.start, vec![self.head.clone()]);
+        while at < rows.end {
+            while at >= self.start + self.piece.rows() {
                 self.start += self.piece.rows();
                 let next = self.pieces.next();
-                self.piece = next.ok_or_else(|| Error::invalid(format!("bug: the table ends before row {row}")))??;
+                self.piece = next.ok_or_else(|| Error::invalid(format!("bug: the table ends before row {at}")))??;
             }
-            let column = self.piece.binary("bytes").filter(|b| b.is_valid(row - self.start));
-            out.push(column.map(|b| b.value(row - self.start).to_vec()));
+            let end = rows.end.min(self.start + self.piece.rows());
+            parts.push(self.piece.slice(at - self.start, end - at)?);
+            at = end;
         }
-        Ok(out)
+        Dataset::concat(&parts)
     }
 }

@@ -50,6 +50,9 @@ pub struct Entry {
     /// The dataset's root below the folder it is fetched to.
     #[serde(default)]
     pub root: String,
+    /// Who published the sizes and checksums of `files`, and why some have none.
+    #[serde(default)]
+    pub source: Option<String>,
     /// What to download; none for sets under an agreement.
     #[serde(default)]
     pub files: Vec<Remote>,

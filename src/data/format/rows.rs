@@ -5,16 +5,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Write,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
-use arrow::array::{Array, BooleanArray, StringArray, UInt32Array};
+use arrow::{
+    array::{
+        Array, ArrayRef, BooleanArray, BooleanBuilder, Float32Builder, Int8Array, Int32Builder, StringArray,
+        StringBuilder, UInt32Array, UInt32Builder,
+    },
+    buffer::NullBuffer,
+};
 use rayon::prelude::*;
 
 use super::skipped::{Missing, Skipped};
 use crate::{
-    data::dataset::{Columns, Dataset},
+    data::dataset::{Dataset, Task, label_column},
     error::{Error, Result},
 };
 
@@ -32,7 +39,7 @@ pub(super) struct NewRow {
     pub(super) patient: Option<String>,
     pub(super) study: Option<String>,
     pub(super) view: Option<String>,
-    pub(super) sex: Option<String>,
+    pub(super) sex: Option<&'static str>,
     pub(super) age: Option<f32>,
     pub(super) healthy: Option<bool>,
     pub(super) class: Option<i32>,
@@ -40,13 +47,25 @@ pub(super) struct NewRow {
     pub(super) boxes: Option<String>,
 }
 
-/// Rows of one dataset, column by column.
+/// Rows of one dataset, column by column: each text goes to the end of its column and is not held by itself.
 pub(super) struct Rows {
     name: String,
-    row: Vec<NewRow>,
+    image: StringBuilder,
+    record: UInt32Builder,
+    split: Vec<Option<&'static str>>,
+    patient: StringBuilder,
+    study: StringBuilder,
+    view: StringBuilder,
+    sex: StringBuilder,
+    age: Float32Builder,
+    healthy: BooleanBuilder,
+    boxes: StringBuilder,
+    class: Int32Builder,
+    /// Which row comes at each place, once they are arranged.
+    order: Option<Vec<u32>>,
     /// (table, line) of each row, for messages.
     origin: Vec<(u32, u64)>,
-    tables: Vec<std::path::PathBuf>,
+    tables: Vec<PathBuf>,
     classes: Option<Vec<String>>,
     findings: Vec<String>,
     /// Row-major: 1 present, 0 absent, -1 uncertain, i8::MIN unknown.
@@ -79,7 +98,18 @@ impl Rows {
     fn new(name: &str, classes: Option<Vec<String>>, findings: Vec<String>) -> Self {
         Rows {
             name: name.into(),
-            row: Vec::new(),
+            image: StringBuilder::new(),
+            record: UInt32Builder::new(),
+            split: Vec::new(),
+            patient: StringBuilder::new(),
+            study: StringBuilder::new(),
+            view: StringBuilder::new(),
+            sex: StringBuilder::new(),
+            age: Float32Builder::new(),
+            healthy: BooleanBuilder::new(),
+            boxes: StringBuilder::new(),
+            class: Int32Builder::new(),
+            order: None,
             origin: Vec::new(),
             tables: Vec::new(),
             classes,
@@ -103,14 +133,32 @@ impl Rows {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.row.len()
+        self.origin.len()
     }
 
     /// Adds a row found at a line of the current table; `labels` in the order of the findings.
     pub(super) fn push(&mut self, line: u64, row: NewRow, labels: &[Observation]) {
         debug_assert_eq!(labels.len(), self.findings.len());
         self.origin.push((self.tables.len().saturating_sub(1) as u32, line));
-        self.row.push(row);
+        self.image.append_value(row.image);
+        self.record.append_option(row.record);
+        self.split.push(row.split);
+        for (column, value) in [(&mut self.patient, row.patient), (&mut self.study, row.study)] {
+            match value {
+                Some(value) => {
+                    // What is written before a value is ended belongs to it. Writing to memory does not fail.
+                    let _ = write!(column, "{}:", self.name);
+                    column.append_value(value);
+                }
+                None => column.append_null(),
+            }
+        }
+        self.view.append_option(row.view);
+        self.sex.append_option(row.sex);
+        self.age.append_option(row.age);
+        self.healthy.append_option(row.healthy);
+        self.boxes.append_option(row.boxes);
+        self.class.append_option(row.class);
         self.labels.extend(labels.iter().map(|l| match l {
             Observation::Present => 1,
             Observation::Absent => 0,
@@ -121,17 +169,10 @@ impl Rows {
 
     /// Puts the rows in this order, and gives each its split.
     pub(super) fn arrange(&mut self, order: &[u32], split: impl Fn(usize) -> Option<&'static str>) {
-        let wide = self.findings.len();
-        let mut row: Vec<Option<NewRow>> = std::mem::take(&mut self.row).into_iter().map(Some).collect();
-        let (origin, labels) = (std::mem::take(&mut self.origin), std::mem::take(&mut self.labels));
-        for (place, &from) in order.iter().enumerate() {
-            let from = from as usize;
-            let Some(mut r) = row[from].take() else { continue };
-            r.split = split(place);
-            self.row.push(r);
-            self.origin.push(origin[from]);
-            self.labels.extend_from_slice(&labels[from * wide..(from + 1) * wide]);
+        for (place, &row) in order.iter().enumerate() {
+            self.split[row as usize] = split(place);
         }
+        self.order = Some(order.into());
     }
 
     fn at(&self, i: usize) -> (&Path, u64) {
@@ -147,45 +188,58 @@ impl Rows {
         skipped: &mut Skipped,
         looks_like: &str,
     ) -> Result<Dataset> {
-        let keep = self.kept(root, missing, skipped, looks_like)?;
-        self.build(&keep)
+        let (images, keep) = self.kept(root, missing, skipped, looks_like)?;
+        self.build(images, keep)
     }
 
-    fn kept(&mut self, root: &Path, missing: Missing, skipped: &mut Skipped, looks_like: &str) -> Result<Vec<usize>> {
+    /// The images, and the rows to keep in their order.
+    fn kept(
+        &mut self,
+        root: &Path,
+        missing: Missing,
+        skipped: &mut Skipped,
+        looks_like: &str,
+    ) -> Result<(StringArray, Vec<u32>)> {
+        let (mut images, records) = (self.image.finish(), self.record.finish_cloned());
         let files: Vec<File> = match missing {
-            Missing::Keep => vec![File::Present; self.row.len()],
+            Missing::Keep => vec![File::Present; images.len()],
             _ => {
-                let inside = Inside::of(root, self.row.iter().map(|r| r.image.as_str()))?;
-                let dicom = self.dicom;
-                self.row
-                    .par_iter_mut()
-                    .map(|r| match inside.look(&r.image) {
-                        File::Absent if dicom => {
-                            let other = Path::new(&r.image).with_extension("dcm").to_string_lossy().into_owned();
-                            let found = inside.look(&other);
-                            if found != File::Absent {
-                                r.image = other;
-                            }
-                            found
+                let inside = Inside::of(root, images.iter().flatten())?;
+                let look = |i: usize| match inside.look(images.value(i)) {
+                    File::Absent if self.dicom => {
+                        let other = Path::new(images.value(i)).with_extension("dcm").to_string_lossy().into_owned();
+                        match inside.look(&other) {
+                            File::Absent => (File::Absent, None),
+                            found => (found, Some(other)),
                         }
-                        found => found,
-                    })
-                    .collect()
+                    }
+                    found => (found, None),
+                };
+                let looked: Vec<(File, Option<String>)> = (0..images.len()).into_par_iter().map(look).collect();
+                if looked.iter().any(|(_, other)| other.is_some()) {
+                    let names = images.iter().zip(&looked).map(|(name, (_, other))| other.as_deref().or(name));
+                    images = names.collect();
+                }
+                looked.into_iter().map(|(file, _)| file).collect()
             }
         };
-        let mut seen: HashSet<(&str, Option<u32>)> = HashSet::with_capacity(self.row.len());
-        let mut keep = Vec::with_capacity(self.row.len());
-        for (i, row) in self.row.iter().enumerate() {
+        let record = |i: usize| records.is_valid(i).then(|| records.value(i));
+        let order = self.order.take().unwrap_or_else(|| (0..images.len() as u32).collect());
+        let mut seen: HashSet<(&str, Option<u32>)> = HashSet::with_capacity(images.len());
+        let mut keep = Vec::with_capacity(images.len());
+        for row in order {
+            let i = row as usize;
+            let image = images.value(i);
             let (table, line) = self.at(i);
-            let wrong = if !stays_inside(&row.image) {
+            let wrong = if !stays_inside(image) {
                 "the path leaves the root"
-            } else if !seen.insert((&row.image, row.record)) {
-                skipped.row("the image was listed before", table, line, &row.image);
+            } else if !seen.insert((image, record(i))) {
+                skipped.row("the image was listed before", table, line, image);
                 continue;
             } else {
                 match files[i] {
                     File::Present => {
-                        keep.push(i);
+                        keep.push(row);
                         continue;
                     }
                     File::Absent => "the image file is missing",
@@ -193,72 +247,86 @@ impl Rows {
                 }
             };
             if missing == Missing::Error {
-                let message = format!("{wrong}: {}", row.image);
+                let message = format!("{wrong}: {image}");
                 return Err(Error::data(table, line, message).with_hint("set missing: skip to count them and go on"));
             }
-            skipped.row(wrong, table, line, &row.image);
+            skipped.row(wrong, table, line, image);
         }
         if keep.is_empty() {
-            let message = match self.row.first() {
-                Some(r) => format!("none of the {} images is there; the first is {}", self.row.len(), r.image),
+            let message = match images.iter().flatten().next() {
+                Some(first) => format!("none of the {} images is there; the first is {first}", images.len()),
                 None => "no row is left".to_string(),
             };
             return Err(Error::data(root, None, message).with_hint(looks_like));
         }
-        Ok(keep)
+        drop(seen);
+        Ok((images, keep))
     }
 
-    fn build(mut self, keep: &[usize]) -> Result<Dataset> {
-        let name = &self.name;
-        let any = |f: &dyn Fn(&NewRow) -> bool| keep.iter().any(|&i| f(&self.row[i]));
-        let texts = |get: &dyn Fn(&NewRow) -> Option<String>| -> Option<Vec<Option<String>>> {
-            any(&|r| get(r).is_some()).then(|| keep.iter().map(|&i| get(&self.row[i])).collect())
+    fn build(mut self, images: StringArray, keep: Vec<u32>) -> Result<Dataset> {
+        let in_order = keep.len() == images.len() && keep.iter().enumerate().all(|(i, &row)| row as usize == i);
+        let splits: StringArray = keep.iter().map(|&row| self.split[row as usize]).collect();
+        let (labels, hedged) = self.findings(&keep);
+        let rows = UInt32Array::from(keep);
+        let kept = |column: ArrayRef| -> Result<ArrayRef> {
+            Ok(if in_order { column } else { arrow::compute::take(&column, &rows, None)? })
         };
-        let prefixed = |t: &Option<String>| t.as_ref().map(|t| format!("{name}:{t}"));
+        let mut columns: Vec<(String, ArrayRef)> = vec![
+            ("image".into(), kept(Arc::new(images))?),
+            ("dataset".into(), Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.name, rows.len())))),
+        ];
+        // A column that no row fills is not there.
+        let mut filled = |name: &str, column: ArrayRef| {
+            if column.null_count() < column.len() {
+                columns.push((name.into(), column));
+            }
+        };
+        filled("split", Arc::new(splits));
+        filled("patient", kept(Arc::new(self.patient.finish()))?);
+        filled("study", kept(Arc::new(self.study.finish()))?);
+        filled("view", kept(Arc::new(self.view.finish()))?);
+        filled("sex", kept(Arc::new(self.sex.finish()))?);
+        filled("age", kept(Arc::new(self.age.finish()))?);
+        let task = match self.classes.take() {
+            Some(names) => {
+                columns.push(("class".into(), kept(Arc::new(self.class.finish()))?));
+                Task::Single(names)
+            }
+            None => Task::Multi(self.findings.clone()),
+        };
+        columns.extend(self.findings.iter().map(|name| label_column(name)).zip(labels));
+        let mut filled = |name: &str, column: ArrayRef| {
+            if column.null_count() < column.len() {
+                columns.push((name.into(), column));
+            }
+        };
+        filled("record", kept(Arc::new(self.record.finish()))?);
+        filled("healthy", kept(Arc::new(self.healthy.finish()))?);
+        filled("boxes", kept(Arc::new(self.boxes.finish()))?);
+        columns.extend(hedged);
+        Dataset::from_columns(columns, task)
+    }
+
+    /// A column for each finding, and one for each that is uncertain somewhere.
+    fn findings(&self, keep: &[u32]) -> (Vec<ArrayRef>, Vec<(String, ArrayRef)>) {
         let wide = self.findings.len();
-        let cell = |i: usize, f: usize| self.labels[i * wide + f];
-        let column =
-            |f: usize| -> Vec<Option<i8>> { keep.iter().map(|&i| Some(cell(i, f)).filter(|l| *l >= 0)).collect() };
-        let hedged: Vec<(String, BooleanArray)> = (0..wide)
-            .filter(|&f| keep.iter().any(|&i| cell(i, f) == -1))
-            .map(|f| {
-                (format!("{UNCERTAIN}{}", self.findings[f]), keep.iter().map(|&i| Some(cell(i, f) == -1)).collect())
-            })
-            .collect();
-        let healthy: Option<BooleanArray> =
-            any(&|r| r.healthy.is_some()).then(|| keep.iter().map(|&i| self.row[i].healthy).collect());
-        let boxes = texts(&|r| r.boxes.clone());
-        let labels = (0..wide).map(|f| (self.findings[f].clone(), column(f))).collect();
-        let columns = Columns {
-            dataset: name.clone(),
-            split: texts(&|r| r.split.map(str::to_string)),
-            patient: texts(&|r| prefixed(&r.patient)),
-            study: texts(&|r| prefixed(&r.study)),
-            view: texts(&|r| r.view.clone()),
-            sex: texts(&|r| r.sex.clone()),
-            age: any(&|r| r.age.is_some()).then(|| keep.iter().map(|&i| self.row[i].age).collect()),
-            record: None,
-            class: self.classes.take().map(|c| (c, keep.iter().map(|&i| self.row[i].class).collect())),
-            labels,
-            image: Vec::new(),
+        let mut columns = vec![Vec::with_capacity(keep.len()); wide];
+        for &row in keep {
+            let row = &self.labels[row as usize * wide..][..wide];
+            columns.iter_mut().zip(row).for_each(|(column, &label)| column.push(label));
+        }
+        let is_hedged = |column: &&Vec<i8>| column.contains(&-1);
+        let hedged = self.findings.iter().zip(&columns).filter(|(_, c)| is_hedged(c)).map(|(name, column)| {
+            let there: BooleanArray = column.iter().map(|&l| Some(l == -1)).collect();
+            (format!("{UNCERTAIN}{name}"), Arc::new(there) as ArrayRef)
+        });
+        let hedged = hedged.collect();
+        let label = |mut column: Vec<i8>| {
+            let known = NullBuffer::from_iter(column.iter().map(|&l| l >= 0));
+            column.iter_mut().for_each(|l| *l = (*l).max(0));
+            Arc::new(Int8Array::new(column.into(), (known.null_count() > 0).then_some(known))) as ArrayRef
         };
-        let records: Option<Vec<Option<u32>>> =
-            any(&|r| r.record.is_some()).then(|| keep.iter().map(|&i| self.row[i].record).collect());
-        let image = keep.iter().map(|&i| std::mem::take(&mut self.row[i].image)).collect();
-        let mut dataset = Columns { image, ..columns }.build()?;
-        if let Some(records) = records {
-            dataset = dataset.with_column("record", Arc::new(UInt32Array::from(records)))?;
-        }
-        if let Some(healthy) = healthy {
-            dataset = dataset.with_column("healthy", Arc::new(healthy))?;
-        }
-        if let Some(boxes) = boxes {
-            dataset = dataset.with_column("boxes", Arc::new(StringArray::from(boxes)))?;
-        }
-        for (name, column) in hedged {
-            dataset = dataset.with_column(&name, Arc::new(column))?;
-        }
-        Ok(dataset)
+        (columns.into_iter().map(label).collect(), hedged)
     }
 }
 
@@ -346,12 +414,16 @@ pub(super) fn keep_present(
         let record = records.filter(|r| r.is_valid(i)).map(|r| r.value(i));
         rows.push(i as u64 + 1, NewRow { image: image.unwrap_or("").into(), record, ..Default::default() }, &[]);
     }
-    let keep = rows.kept(root, missing, skipped, "image paths are relative to root")?;
-    d.take(&keep.into_iter().map(|i| i as u32).collect::<Vec<_>>())
+    let (_, keep) = rows.kept(root, missing, skipped, "image paths are relative to root")?;
+    d.take(&keep)
 }
 
 /// Whether a relative path names something below its root.
 fn stays_inside(path: &str) -> bool {
+    // Nearly every path: nothing in it can lead out.
+    if !path.is_empty() && !path.starts_with('/') && !path.contains("..") {
+        return true;
+    }
     !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
 }
 

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use csv::ByteRecord;
+use csv::StringRecord;
 
 use super::skipped::{OddRows, Skipped};
 use crate::error::{Error, Result, nearest};
@@ -27,7 +27,13 @@ const BLANKS: [&str; 18] = [
 /// The text, or `None` where it is one of the ways to write nothing.
 pub(super) fn filled(text: &str) -> Option<&str> {
     let text = text.trim();
-    (text.len() > 8 || !BLANKS.contains(&text) && text != "n/a").then_some(text)
+    // Few values begin as a blank does.
+    let blank = match text.as_bytes() {
+        [] => true,
+        [b'#' | b'-' | b'1' | b'<' | b'N' | b'n', ..] if text.len() <= 8 => BLANKS.contains(&text) || text == "n/a",
+        _ => false,
+    };
+    (!blank).then_some(text)
 }
 
 pub(super) struct Table {
@@ -35,13 +41,13 @@ pub(super) struct Table {
     reader: csv::Reader<Bounded>,
     left: Arc<AtomicU64>,
     header: Vec<String>,
-    record: ByteRecord,
+    record: StringRecord,
     odd_rows: OddRows,
 }
 
 /// One row; fields are UTF-8.
 pub(super) struct Row<'a> {
-    record: &'a ByteRecord,
+    record: &'a StringRecord,
     /// The line on which it starts, from 1.
     pub(super) line: u64,
 }
@@ -49,7 +55,7 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// The field as written, without the spaces around it.
     pub(super) fn raw(&self, column: usize) -> &str {
-        self.record.get(column).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("").trim()
+        self.record.get(column).unwrap_or("").trim()
     }
 
     /// All fields as written.
@@ -120,12 +126,12 @@ impl Table {
             .flexible(true)
             .buffer_capacity(1 << 16)
             .from_reader(bounded);
-        let mut record = ByteRecord::new();
+        let mut record = csv::ByteRecord::new();
         if !reader.read_byte_record(&mut record).map_err(|e| broken(path, 1, &e))? {
             return Err(Error::data(path, None, "the file is empty"));
         }
         let header = record.iter().map(|f| String::from_utf8_lossy(f).trim().to_string()).collect();
-        Ok(Table { file: path.into(), reader, left, header, record, odd_rows })
+        Ok(Table { file: path.into(), reader, left, header, record: StringRecord::new(), odd_rows })
     }
 
     pub(super) fn header(&self) -> &[String] {
@@ -162,18 +168,25 @@ impl Table {
         loop {
             let before = self.reader.position().line();
             self.left.store(ROW_BYTES, Ordering::Relaxed);
-            if !self.reader.read_byte_record(&mut self.record).map_err(|e| broken(&self.file, before, &e))? {
-                return Ok(None);
+            match self.reader.read_record(&mut self.record) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(e) => match e.kind() {
+                    csv::ErrorKind::Utf8 { pos, .. } => {
+                        let line = pos.as_ref().map_or(before, csv::Position::line);
+                        skipped.odd(self.odd_rows, "the row is not UTF-8", &self.file, line, "")?;
+                        continue;
+                    }
+                    _ => return Err(broken(&self.file, before, &e)),
+                },
             }
             let line = self.record.position().map_or(before, |p| p.line());
             if self.record.len() != self.header.len() {
                 let what = format!("{} fields where the header has {}", self.record.len(), self.header.len());
                 skipped.odd(self.odd_rows, &what, &self.file, line, "")?;
-            } else if std::str::from_utf8(self.record.as_slice()).is_err() {
-                skipped.odd(self.odd_rows, "the row is not UTF-8", &self.file, line, "")?;
-            } else {
-                return Ok(Some(Row { record: &self.record, line }));
+                continue;
             }
+            return Ok(Some(Row { record: &self.record, line }));
         }
     }
 }
@@ -196,12 +209,9 @@ pub(super) fn years(text: &str) -> Option<f32> {
 }
 
 /// `F`, `M`, or `None`.
-pub(super) fn sex(text: &str) -> Option<String> {
-    match text.to_ascii_lowercase().as_str() {
-        "f" | "female" => Some("F".into()),
-        "m" | "male" => Some("M".into()),
-        _ => None,
-    }
+pub(super) fn sex(text: &str) -> Option<&'static str> {
+    let is = |words: [&str; 2]| words.iter().any(|w| text.eq_ignore_ascii_case(w));
+    if is(["f", "female"]) { Some("F") } else { is(["m", "male"]).then_some("M") }
 }
 
 #[cfg(test)]

@@ -70,6 +70,26 @@ impl Default for DecodeRule {
     }
 }
 
+impl DecodeRule {
+    /// The most bytes that a file of `max_pixels` has: four samples of 16 bits a pixel, uncompressed, and 64 MiB of
+    /// whatever else a format holds.
+    fn max_bytes(&self) -> u64 {
+        self.max_pixels.saturating_mul(8).saturating_add(64 << 20)
+    }
+}
+
+/// The content of an image file.
+///
+/// # Errors
+/// A file that is longer than any image that `rule` allows, found before it is read.
+pub fn read_file(path: &std::path::Path, rule: &DecodeRule) -> crate::error::Result<Vec<u8>> {
+    let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    if bytes > rule.max_bytes() {
+        return Err(DecodeError::TooLong { bytes, limit: rule.max_bytes(), pixels: rule.max_pixels }.into());
+    }
+    std::fs::read(path).map_err(Error::io(path))
+}
+
 /// Why bytes are not an image that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -79,8 +99,12 @@ pub enum DecodeError {
     Unsupported(&'static str),
     #[error("declares {width} x {height} pixels, more than the {limit} allowed")]
     TooLarge { width: u64, height: u64, limit: u64 },
+    #[error("the file has {bytes} bytes, more than the {limit} that an image of {pixels} pixels takes")]
+    TooLong { bytes: u64, limit: u64, pixels: u64 },
     #[error("{format} image ends early")]
     Truncated { format: &'static str },
+    #[error("DICOM transfer syntax {name} ({uid}) is not read")]
+    Syntax { uid: String, name: &'static str, convert: &'static str },
     #[error("broken {format} image: {message}")]
     Broken { format: &'static str, message: String },
 }
@@ -89,17 +113,27 @@ impl DecodeError {
     /// The same as an error about a file.
     pub fn at(self, file: impl AsRef<std::path::Path>) -> Error {
         let e = Error::data(file, None, self.to_string());
+        if let Some(hint) = self.hint() { e.with_hint(hint) } else { e }
+    }
+
+    /// The way out, where there is one.
+    fn hint(&self) -> Option<String> {
         match self {
-            DecodeError::TooLarge { .. } => e.with_hint("raise max_pixels if the image is meant to be this large"),
-            DecodeError::Unsupported("a git-lfs pointer") => e.with_hint("run git lfs pull"),
-            _ => e,
+            DecodeError::Syntax { convert, .. } => Some(format!("convert the files first: {convert}")),
+            DecodeError::TooLarge { .. } | DecodeError::TooLong { .. } => {
+                Some("raise max_pixels if the image is meant to be this large".into())
+            }
+            DecodeError::Unsupported("a git-lfs pointer") => Some("run git lfs pull".into()),
+            _ => None,
         }
     }
 }
 
 impl From<DecodeError> for Error {
     fn from(e: DecodeError) -> Self {
-        Error::invalid(e.to_string())
+        let hint = e.hint();
+        let e = Error::invalid(e.to_string());
+        if let Some(hint) = hint { e.with_hint(hint) } else { e }
     }
 }
 

@@ -10,7 +10,8 @@
 //! | inversion | MONOCHROME1 | `255 - v` |
 //!
 //! Of many frames the first is read. Pixels may be native, RLE or JPEG (baseline, extended, lossless); JPEG-LS,
-//! JPEG 2000 and deflated files are refused by name. No overlays, no palettes, no presentation states.
+//! JPEG 2000, deflated files (whose size is not known before they are unpacked) and others are refused by name, with
+//! a way to convert them. No overlays, no palettes, no presentation states.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -23,14 +24,13 @@ use dicom_pixeldata::{
 use super::{
     ImageSize, Pixels,
     decode::{DecodeError, DecodeRule, check_size},
+    transfer_syntax::unread,
 };
 
 const FORMAT: &str = "DICOM";
 const ROWS: Tag = Tag(0x0028, 0x0010);
 const COLUMNS: Tag = Tag(0x0028, 0x0011);
 const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
-/// Deflated Explicit VR Little Endian: its size is not known before it is unpacked.
-const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -57,8 +57,9 @@ pub(super) fn decode(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
 fn decode_trusting(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
     let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(broken)?;
     let syntax = meta.transfer_syntax().trim_end_matches(['\0', ' ']);
-    if syntax == DEFLATED {
-        return Err(broken(format!("transfer syntax {syntax} (deflated) is not read")));
+    if let Some(unread) = unread(syntax) {
+        let (name, convert) = (unread.name, unread.convert);
+        return Err(DecodeError::Syntax { uid: syntax.into(), name, convert });
     }
     let object = OpenFileOptions::new().from_reader(bytes).map_err(|e| match ended(&e) {
         true => DecodeError::Truncated { format: FORMAT },
@@ -346,13 +347,16 @@ mod tests {
         let narrow = |e: Elements| e.put(0x28, 0x1050, b"DS", b"0").put(0x28, 0x1051, b"DS", b"0");
         let e = fail(&twelve(b"MONOCHROME2", false, narrow, [1; 6]));
         assert!(e.to_string().contains("a window of width 0"), "{e}");
-        for (syntax, word) in
-            [("1.2.840.10008.1.2.1.99", "deflated"), ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.90")]
-        {
+        for (syntax, name, convert) in [
+            ("1.2.840.10008.1.2.1.99", "Deflated Explicit VR Little Endian", "dcmconv +te IN OUT (DCMTK)"),
+            ("1.2.840.10008.1.2.4.80", "JPEG-LS Lossless", "dcmdjpls IN OUT (DCMTK)"),
+            ("1.2.840.10008.1.2.4.90", "JPEG 2000 Lossless", "gdcmconv --raw IN OUT (GDCM)"),
+        ] {
             let head = Elements::default().us(2, 1).put(0x28, 4, b"CS", b"MONOCHROME2").us(0x10, 2).us(0x11, 3);
             let head = head.us(0x100, 8).us(0x101, 8).us(0x102, 7).us(0x103, 0);
-            let e = fail(&file(syntax, head.put(0x7FE0, 0x10, b"OB", &[0; 6])));
-            assert!(e.to_string().contains(word), "{e}");
+            let e = fail(&file(syntax, head.put(0x7FE0, 0x10, b"OB", &[0; 6]))).at("x.dcm");
+            assert_eq!(e.to_string(), format!("x.dcm: DICOM transfer syntax {name} ({syntax}) is not read"));
+            assert_eq!(e.hint(), Some(format!("convert the files first: {convert}").as_str()));
         }
     }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `decode` | JPEG, PNG and GIF bytes to [`Pixels`], with typed errors |
 //! | `dicom` | DICOM bytes to [`Pixels`]: rescale, window, inversion |
+//! | `transfer_syntax` | DICOM encodings that are not read, and the way out |
 //! | `encode` | [`Pixels`] to PNG and JPEG, for the generated sets |
 //! | `resize` | centre-crop and antialiased bilinear resize |
 //! | `reduced` | baseline JPEG at a part of its size, from the DCT |
@@ -28,11 +29,12 @@ pub mod prepare;
 mod reduced;
 pub mod resize;
 pub mod shards;
+mod transfer_syntax;
 
-pub use decode::{DecodeError, DecodeRule, GreyRule, SixteenBit, decode};
+pub use decode::{DecodeError, DecodeRule, GreyRule, SixteenBit, decode, read_file};
 pub use encoded::EncodedImages;
 pub use mapped::ImageShards;
-pub use plan::{ShardPlan, shard_name};
+pub use plan::{ShardPlan, ShardPlanner, shard_name};
 pub use prepare::{Fit, Prepare};
 pub use resize::{center_crop, resize, shorter_side};
 pub use shards::{Layout, Loaded, write_shard};

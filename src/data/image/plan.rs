@@ -23,25 +23,10 @@ pub fn shard_name(shard: usize) -> String {
 impl ShardPlan {
     /// `images` has the bytes and the name of every row's image. A shard holds at least one image, and no more
     /// than `shard_bytes` if it holds several.
-    pub fn new(images: impl ExactSizeIterator<Item = (u64, impl AsRef<str>)>, shard_bytes: u64) -> Self {
-        let rows = images.len();
-        let (mut ends, mut held, mut count) = (Vec::new(), 0, 0u64);
-        for (row, (bytes, name)) in images.enumerate() {
-            let full = held + bytes > shard_bytes;
-            let half = 2 * held >= shard_bytes;
-            // About eight chances of a cut in the second half of a shard.
-            let cut = || first(name.as_ref()).is_multiple_of((count.next_power_of_two() / 16).max(2));
-            if count > 0 && (full || half && cut()) {
-                ends.push(row);
-                (held, count) = (0, 0);
-            }
-            held += bytes;
-            count += 1;
-        }
-        if rows > 0 {
-            ends.push(rows);
-        }
-        ShardPlan { ends }
+    pub fn new(images: impl Iterator<Item = (u64, impl AsRef<str>)>, shard_bytes: u64) -> Self {
+        let mut planner = ShardPlanner::new(shard_bytes);
+        images.for_each(|(bytes, name)| planner.push(bytes, name.as_ref()));
+        planner.finish()
     }
 
     pub fn shards(&self) -> usize {
@@ -53,6 +38,45 @@ impl ShardPlan {
         let end = self.ends.get(shard).copied().unwrap_or_default();
         let start = shard.checked_sub(1).and_then(|s| self.ends.get(s)).copied().unwrap_or_default();
         start.min(end)..end
+    }
+}
+
+/// A plan on its way, row by row.
+#[derive(Debug)]
+pub struct ShardPlanner {
+    shard_bytes: u64,
+    ends: Vec<usize>,
+    rows: usize,
+    /// Bytes and images of the shard at hand.
+    held: u64,
+    count: u64,
+}
+
+impl ShardPlanner {
+    pub fn new(shard_bytes: u64) -> Self {
+        ShardPlanner { shard_bytes, ends: Vec::new(), rows: 0, held: 0, count: 0 }
+    }
+
+    /// The next row's image.
+    pub fn push(&mut self, bytes: u64, name: &str) {
+        let full = self.held + bytes > self.shard_bytes;
+        let half = 2 * self.held >= self.shard_bytes;
+        // About eight chances of a cut in the second half of a shard.
+        let cut = || first(name).is_multiple_of((self.count.next_power_of_two() / 16).max(2));
+        if self.count > 0 && (full || half && cut()) {
+            self.ends.push(self.rows);
+            (self.held, self.count) = (0, 0);
+        }
+        self.held += bytes;
+        self.count += 1;
+        self.rows += 1;
+    }
+
+    pub fn finish(mut self) -> ShardPlan {
+        if self.rows > 0 {
+            self.ends.push(self.rows);
+        }
+        ShardPlan { ends: self.ends }
     }
 }
 

@@ -66,16 +66,19 @@ impl Prepare {
     /// Encoded bytes to a prepared image and its perceptual hash.
     pub fn whole(&self, bytes: &[u8]) -> Result<(Pixels, Option<Vec<u8>>)> {
         let reduced = decode_reduced(bytes, &self.decode, &|height, width| self.reduction(height, width))?;
-        let fitted = self.fit_reduced(&reduced)?;
-        // Squashed as the hash squashes: a smaller picture to start from.
-        let hashed = if self.fit == Fit::Squash && self.px >= HASHED_PX { &fitted } else { &reduced.image };
-        let hash = phash(hashed)?;
-        Ok((fitted, hash))
+        if self.fit == Fit::Squash && self.px >= HASHED_PX {
+            // Squashed as the hash squashes: a smaller picture to start from.
+            let fitted = self.fit_reduced(reduced)?;
+            let hash = phash(&fitted)?;
+            return Ok((fitted, hash));
+        }
+        let hash = phash(&reduced.image)?;
+        Ok((self.fit_reduced(reduced)?, hash))
     }
 
     /// Encoded bytes to prepared pixels alone.
     pub fn pixels(&self, bytes: &[u8]) -> Result<Pixels> {
-        self.fit_reduced(&decode_reduced(bytes, &self.decode, &|height, width| self.reduction(height, width))?)
+        self.fit_reduced(decode_reduced(bytes, &self.decode, &|height, width| self.reduction(height, width))?)
     }
 
     /// A decoded image (one of a packed set) to a prepared one and its perceptual hash.
@@ -92,9 +95,9 @@ impl Prepare {
     }
 
     /// As [`Prepare::fit`], by the geometry of the original.
-    fn fit_reduced(&self, reduced: &Reduced) -> Result<Pixels> {
+    fn fit_reduced(&self, reduced: Reduced) -> Result<Pixels> {
         if reduced.by == 1 {
-            return self.fit(reduced.image.clone());
+            return self.fit(reduced.image);
         }
         let (by, (height, width)) = (f64::from(reduced.by), reduced.original);
         let frame = |top: u32, left: u32, height: u32, width: u32| Frame {

@@ -2,6 +2,8 @@
 //!
 //! Nearest, bicubic and sub-pixel crops are not here; random crops belong to augmentation.
 
+use std::cell::RefCell;
+
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
 use super::{ImageSize, Pixels};
@@ -27,6 +29,11 @@ pub struct Frame {
     pub width: f64,
 }
 
+thread_local! {
+    /// Keeps the rows between its two passes from one image to the next.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
+
 /// Resizes a part of the image as [`resize`] does the whole.
 pub fn resize_frame(image: &Pixels, frame: Frame, height: u32, width: u32) -> Result<Pixels> {
     let failed =
@@ -44,7 +51,9 @@ pub fn resize_frame(image: &Pixels, frame: Frame, height: u32, width: u32) -> Re
         frame.width,
         frame.height,
     );
-    Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
+    RESIZER
+        .with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))
+        .map_err(|e| failed(e.to_string()))?;
     let size = ImageSize { height, width, channels: image.size.channels };
     Ok(Pixels { size, data: target.into_vec() })
 }

@@ -1,9 +1,18 @@
 //! Writing image shards: Arrow IPC files with one column of equally sized uint8 images, or of encoded ones.
 //!
-//! An unreadable image leaves its shard one slot shorter and moves no other shard. One shard is in memory at a
-//! time; its bytes depend on its images alone. No compression: shards are mapped and used in place.
+//! An unreadable image leaves its shard one slot shorter and moves no other shard. Pixels go to the file as they are
+//! made, encoded images are in memory for one shard at a time; a shard's bytes depend on its images alone. No
+//! compression: shards are mapped and used in place.
 
-use std::{fs::File, io::BufWriter, ops::Range, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufWriter, Write},
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::Arc,
+};
 
 use arrow::{
     array::{ArrayRef, FixedSizeBinaryArray, LargeBinaryArray},
@@ -50,68 +59,126 @@ pub fn write_shard(
     rows: Range<usize>,
     load: impl Fn(usize) -> Result<Loaded> + Sync,
 ) -> Result<Vec<Result<Option<Vec<u8>>>>> {
-    let (outcomes, column, field, metadata) = match layout {
-        Layout::Pixels(size) => {
-            let (outcomes, data) = pixels(*size, rows, load)?;
-            let width = size.bytes() as i32;
-            let column: ArrayRef = Arc::new(FixedSizeBinaryArray::try_new(width, Buffer::from_vec(data), None)?);
-            (outcomes, column, PIXELS, (SIZE, serde_json::to_string(size)?))
-        }
+    match layout {
+        Layout::Pixels(size) => write_pixels(path, *size, rows, load),
         Layout::Encoded(prepare) => {
             let loaded: Vec<Result<Loaded>> = rows.into_par_iter().map(&load).collect();
+            if loaded.iter().any(|l| matches!(l, Err(Error::Interrupted))) {
+                return Err(Error::Interrupted);
+            }
             let column: LargeBinaryArray = loaded.iter().flatten().map(|l| Some(l.data.as_slice())).collect();
-            let outcomes = loaded.into_iter().map(|l| l.map(|l| l.phash)).collect();
-            (outcomes, Arc::new(column) as ArrayRef, ENCODED, (PREPARE, serde_json::to_string(prepare)?))
+            let batch = batch(Arc::new(column), ENCODED, (PREPARE, serde_json::to_string(prepare)?))?;
+            let file = File::create(path).map_err(Error::io(path))?;
+            let writer = write_batch(BufWriter::new(file), &batch)?;
+            writer.into_inner().map_err(|e| Error::io(path)(e.into_error()))?;
+            Ok(loaded.into_iter().map(|l| l.map(|l| l.phash)).collect())
         }
-    };
-    if outcomes.iter().any(|o| matches!(o, Err(Error::Interrupted))) {
-        return Err(Error::Interrupted);
     }
-    let metadata: std::collections::HashMap<String, String> = [(metadata.0.to_string(), metadata.1)].into();
-    let field = Field::new(field, column.data_type().clone(), false);
-    let schema = Arc::new(Schema::new_with_metadata(vec![field], metadata));
-    let batch = RecordBatch::try_new(schema.clone(), vec![column])?;
-    let file = File::create(path).map_err(Error::io(path))?;
-    let mut writer = FileWriter::try_new(BufWriter::new(file), &schema)?;
-    writer.write(&batch)?;
-    writer.finish()?;
-    writer.into_inner()?.into_inner().map_err(|e| Error::io(path)(e.into_error()))?;
-    Ok(outcomes)
 }
 
 type Outcomes = Vec<Result<Option<Vec<u8>>>>;
 
-/// Every image at its place in one buffer, the unreadable ones closed up.
-fn pixels(
+/// Each image is written at its place as soon as it is made, and the rest of the file around them at the end, so that
+/// a shard is never in memory. Unreadable images are closed up.
+fn write_pixels(
+    path: &Path,
     size: ImageSize,
     rows: Range<usize>,
     load: impl Fn(usize) -> Result<Loaded> + Sync,
-) -> Result<(Outcomes, Vec<u8>)> {
+) -> Result<Outcomes> {
     let bytes = size.bytes();
     if bytes == 0 || i32::try_from(bytes).is_err() {
         return Err(Error::invalid(format!("an image of {size} cannot be kept: it has no or too many bytes")));
     }
-    let mut data = vec![0u8; rows.len() * bytes];
-    let outcomes: Outcomes = data
-        .par_chunks_exact_mut(bytes)
-        .enumerate()
-        .map(|(i, slot)| {
-            let loaded = load(rows.start + i)?;
-            if loaded.data.len() != bytes {
-                let found = loaded.data.len();
-                return Err(Error::invalid(format!("the image has {found} bytes, the shard holds {size}")));
-            }
-            slot.copy_from_slice(&loaded.data);
-            Ok(loaded.phash)
-        })
-        .collect();
-    let mut slots = 0;
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
+    let file = file.map_err(Error::io(path))?;
+    let start = write_around(None, size, rows.len().max(1))?.body;
+    let place = |slot: usize| start + (slot * bytes) as u64;
+    let one = |i: usize| -> Result<Result<Option<Vec<u8>>>> {
+        let loaded = match load(rows.start + i) {
+            Ok(loaded) => loaded,
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(e) => return Ok(Err(e)),
+        };
+        if loaded.data.len() != bytes {
+            let found = loaded.data.len();
+            return Ok(Err(Error::invalid(format!("the image has {found} bytes, the shard holds {size}"))));
+        }
+        file.write_all_at(&loaded.data, place(i)).map_err(Error::io(path))?;
+        Ok(Ok(loaded.phash))
+    };
+    let outcomes = (0..rows.len()).into_par_iter().map(one).collect::<Result<Outcomes>>()?;
+    let (mut slots, mut moved) = (0, vec![0; bytes]);
     for (i, _) in outcomes.iter().enumerate().filter(|(_, o)| o.is_ok()) {
-        data.copy_within(i * bytes..(i + 1) * bytes, slots * bytes);
+        if i > slots {
+            file.read_exact_at(&mut moved, place(i)).map_err(Error::io(path))?;
+            file.write_all_at(&moved, place(slots)).map_err(Error::io(path))?;
+        }
         slots += 1;
     }
-    data.truncate(slots * bytes);
-    Ok((outcomes, data))
+    let around = write_around(Some(&file), size, slots)?;
+    if slots > 0 && around.body != start {
+        return Err(Error::invalid("bug: the images of a shard do not begin where they were written"));
+    }
+    file.set_len(around.at).map_err(Error::io(path))?;
+    Ok(outcomes)
+}
+
+/// Writes the file of `images` images around their pixels, which are left as they are.
+fn write_around(file: Option<&File>, size: ImageSize, images: usize) -> Result<Around<'_>> {
+    // Memory that is asked for and never touched: it stands for the pixels.
+    let blank = Buffer::from_vec(vec![0u8; images * size.bytes()]);
+    let pixels = blank.as_ptr_range();
+    let column = FixedSizeBinaryArray::try_new(size.bytes() as i32, blank.clone(), None)?;
+    let batch = batch(Arc::new(column), PIXELS, (SIZE, serde_json::to_string(&size)?))?;
+    let pixels = pixels.start as usize..pixels.end as usize;
+    write_batch(Around { file, at: 0, body: 0, pixels }, &batch)
+}
+
+/// A file that is written but for its pixels.
+struct Around<'a> {
+    /// `None` only measures.
+    file: Option<&'a File>,
+    /// Where the next byte goes; in the end the length.
+    at: u64,
+    /// Where the pixels begin.
+    body: u64,
+    /// Addresses of what stands for the pixels.
+    pixels: Range<usize>,
+}
+
+impl Write for Around<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let from = bytes.as_ptr() as usize;
+        if self.pixels.contains(&from) {
+            if from == self.pixels.start {
+                self.body = self.at;
+            }
+        } else if let Some(file) = self.file {
+            file.write_all_at(bytes, self.at)?;
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The one batch of a shard.
+fn batch(column: ArrayRef, name: &str, (key, value): (&str, String)) -> Result<RecordBatch> {
+    let field = Field::new(name, column.data_type().clone(), false);
+    let metadata: HashMap<String, String> = [(key.to_string(), value)].into();
+    let schema = Schema::new_with_metadata(vec![field], metadata);
+    Ok(RecordBatch::try_new(Arc::new(schema), vec![column])?)
+}
+
+fn write_batch<W: Write>(out: W, batch: &RecordBatch) -> Result<W> {
+    let mut writer = FileWriter::try_new(out, batch.schema_ref())?;
+    writer.write(batch)?;
+    writer.finish()?;
+    Ok(writer.into_inner()?)
 }
 
 /// The type of the column of a layout, for whoever opens a shard.
@@ -165,6 +232,22 @@ mod tests {
         }
         assert_eq!(outcomes[0].as_ref().unwrap(), &Some(vec![2, 2]));
         assert!(shards.get(0, 7).is_err() && shards.get(1, 0).is_err());
+    }
+
+    /// A file that was written around its pixels is the one that Arrow writes in one go.
+    #[test]
+    fn the_file_is_arrows_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.arrow");
+        write(&path, 2);
+        let kept: Vec<u8> = (2..11).filter(|row| ![3, 8].contains(row)).flat_map(image).collect();
+        let column = FixedSizeBinaryArray::try_new(SIZE.bytes() as i32, Buffer::from_vec(kept), None).unwrap();
+        let whole = batch(Arc::new(column), PIXELS, (super::SIZE, serde_json::to_string(&SIZE).unwrap())).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), write_batch(Vec::new(), &whole).unwrap());
+        // A shard that was longer before, and one that lost every image.
+        let lost = |_: usize| Err(Error::invalid("gone"));
+        assert_eq!(write_shard(&path, &Layout::Pixels(SIZE), 0..4, lost).unwrap().len(), 4);
+        assert_eq!(ImageShards::open(&[path]).unwrap().len(0), 0);
     }
 
     #[test]

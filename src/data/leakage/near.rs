@@ -1,13 +1,15 @@
 //! Near-duplicates among many perceptual hashes, without comparing each with each.
 //!
 //! Multi-index hashing (Norouzi et al. 2012): the 256 bits are dealt out to `b` bands of about log2(n) bits.
-//! Two hashes at most [`RADIUS`] apart agree in some band up to [`RADIUS`] / b flipped bits, so it is enough
-//! to look up every band with at most so many flips. Nothing within the radius is missed. Bands grow with the
-//! number of hashes, so that a look-up meets about as many candidates in a million hashes as in a thousand.
+//! With [`RADIUS`] = s b + a and a < b, two hashes at most [`RADIUS`] apart agree up to s flipped bits in one of the
+//! first a + 1 bands, or up to s - 1 in another: else they differ in (a + 1) (s + 1) + (b - a - 1) s = [`RADIUS`] + 1
+//! bits or more. So it is enough to look up the bands with so many flips, and nothing within the radius is missed.
+//! Bands grow with the number of hashes, so that a look-up meets about as many candidates in a million hashes as in a
+//! thousand.
 
 use rayon::prelude::*;
 
-use crate::data::image::phash::{BITS, Bits, RADIUS, distance};
+use crate::data::image::phash::{BITS, Bits, RADIUS};
 
 /// The widest band; beyond it two flips would have to be tried.
 const WIDEST: usize = 18;
@@ -16,8 +18,8 @@ const NARROWEST: usize = 8;
 /// Hashes that can be searched.
 pub struct NearIndex {
     hashes: Vec<Bits>,
-    bands: Vec<Band>,
-    flips: u32,
+    /// The bands that are looked up, each with how many flips.
+    bands: Vec<(Band, u32)>,
 }
 
 struct Band {
@@ -41,9 +43,13 @@ impl NearIndex {
     pub fn new(hashes: Vec<Bits>) -> Self {
         let width = (hashes.len().max(2).ilog2() as usize).clamp(NARROWEST, WIDEST);
         let count = BITS / width;
-        let bands =
-            (0..count).into_par_iter().map(|band| Band::new(&hashes, (band..BITS).step_by(count).collect())).collect();
-        NearIndex { hashes, bands, flips: RADIUS / count as u32 }
+        let (each, more) = (RADIUS as usize / count, RADIUS as usize % count);
+        let flips = |band: usize| if band <= more { Some(each as u32) } else { each.checked_sub(1).map(|n| n as u32) };
+        let bands = (0..count)
+            .into_par_iter()
+            .filter_map(|band| Some((Band::new(&hashes, (band..BITS).step_by(count).collect()), flips(band)?)))
+            .collect();
+        NearIndex { hashes, bands }
     }
 
     pub fn len(&self) -> usize {
@@ -58,14 +64,14 @@ impl NearIndex {
     pub fn nearest(&self, orientations: impl Iterator<Item = Bits>) -> (Option<Near>, u64) {
         let (mut best, mut compared) = (None::<Near>, 0);
         for wanted in orientations {
-            for band in &self.bands {
-                band.each_key(&wanted, self.flips, &mut |key| {
-                    for &at in band.members_of(key) {
-                        compared += 1;
-                        let found = Near { distance: distance(&wanted, &self.hashes[at as usize]), at };
-                        let better = best.is_none_or(|b| (found.distance, at) < (b.distance, b.at));
-                        if found.distance <= RADIUS && better {
-                            best = Some(found);
+            for (band, flips) in &self.bands {
+                band.each_key(&wanted, *flips, &mut |key| {
+                    let members = band.members_of(key);
+                    compared += members.len() as u64;
+                    for &at in members {
+                        let Some(distance) = within(&wanted, &self.hashes[at as usize]) else { continue };
+                        if best.is_none_or(|b| (distance, at) < (b.distance, b.at)) {
+                            best = Some(Near { distance, at });
                         }
                     }
                 });
@@ -73,6 +79,19 @@ impl NearIndex {
         }
         (best, compared)
     }
+}
+
+/// The distance of two hashes, if it is within the radius; most are told apart by their first 64 bits.
+#[inline]
+fn within(a: &Bits, b: &Bits) -> Option<u32> {
+    let mut apart = 0;
+    for (a, b) in a.iter().zip(b) {
+        apart += (a ^ b).count_ones();
+        if apart > RADIUS {
+            return None;
+        }
+    }
+    Some(apart)
 }
 
 impl Band {
@@ -121,7 +140,7 @@ impl Band {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::stream::Stream;
+    use crate::{data::image::phash::distance, random::stream::Stream};
 
     fn random(n: usize, seed: u64) -> Vec<Bits> {
         let mut s = Stream::new(seed, "hashes", 0, 0);

@@ -334,6 +334,23 @@ nodes: { big: { memory: 1.5G, time: 1-02, flags: [--exclusive] } }";
     }
 
     #[test]
+    fn ranks_are_processors_of_one_task_or_tasks_of_their_own() {
+        let mut pipeline = Builder::new().cell("a", json!({}), &[]).build();
+        let cell = &mut pipeline.cells[0];
+        cell.kind = crate::kind::find("pretrain").unwrap();
+        let sgd = json!({"sgd_agc": {"lr": 0.1}});
+        let params = json!({"data": "d", "model": "bit-r14x0.25", "ranks": 4, "steps": 1, "optimizer": sgd});
+        cell.params = cell.kind.canonical(&params).unwrap();
+        let asked = |profile: &str| {
+            let own = cell.kind.resources(&cell.params).unwrap();
+            let request = Profile::parse(profile).unwrap().request(cell, own, 0);
+            (request.tasks, request.cpus, request.all_cpus())
+        };
+        assert_eq!(asked("defaults: { cpus: 2 }"), (1, 8, 8));
+        assert_eq!(asked("{ defaults: { cpus: 2 }, ranks_with: srun scaleshot-mpi }"), (4, 2, 8));
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_place() {
         let told = |text: &str| {
             let e = Profile::parse(text).err().unwrap_or_else(|| panic!("{text} was taken"));

@@ -371,6 +371,18 @@ mod tests {
     }
 
     #[test]
+    fn ranks_are_tasks_that_the_job_itself_starts() {
+        let slurm = slurm("ranks_with: mpirun -n {ranks} scaleshot-mpi");
+        let mut submission = submission(Work::Cell(3), &[]);
+        submission.request.tasks = 2;
+        assert!(slurm.words(&submission).contains(&"--ntasks=2".to_string()));
+        let script = slurm.script(&submission);
+        assert!(script.ends_with(" --threads 8 --ranks-with 'mpirun -n {ranks} scaleshot-mpi'\n"), "{script}");
+        submission.request.tasks = 1;
+        assert!(slurm.script(&submission).ends_with(" --threads 4\n"));
+    }
+
+    #[test]
     fn what_squeue_says_is_read() {
         let of = |line: &str| job(line).unwrap();
         let running = of("17_4|RUNNING|None|n1|2026-01-01T00:00:00|ss-x-8-t");

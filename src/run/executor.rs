@@ -127,7 +127,9 @@ pub fn compute(kind: &'static dyn AnyKind, task: &Task, means: &Means) -> Result
     let (measured, outside) = (cell.measured(), cell.outside());
     let (outputs, notes) = cell.finish()?;
     let cpu: Option<Duration> = pool.broadcast(|_| meter::thread_cpu()).into_iter().sum();
-    let cpu_ms = cpu.map(|d| (d + outside.cpu).as_millis() as u64);
+    // Ranks that are threads have pools of their own, which this one knows nothing of.
+    let all = means.collective.ranks() as u32 == kind.ranks(&task.params)?;
+    let cpu_ms = cpu.filter(|_| all).map(|d| (d + outside.cpu).as_millis() as u64);
     Ok(Made { outputs, notes, measured, cpu_ms, peak_rss_bytes: outside.peak_rss_bytes })
 }
 

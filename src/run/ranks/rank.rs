@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{
-    super::executor::{Means, Task, compute},
+    super::{
+        executor::{Means, Task, compute},
+        meter::Meter,
+    },
     STOP, Told,
 };
 use crate::{
@@ -64,8 +67,13 @@ fn work(
         sources.digest_tree(&source.path)?;
     }
     let means = Means { store, sources: &sources, progress, cancel, threads, gpus: &[], collective };
-    let made = compute(kind, &task, &means)?;
-    collective.barrier()?;
+    let meter = Meter::start();
+    let mut made = compute(kind, &task, &means)?;
+    // Of all ranks; the sum is also what they wait for each other by.
+    let mut cpu_ms = [made.cpu_ms.unwrap_or_default() as f64];
+    collective.all_reduce_f64(&mut cpu_ms)?;
+    made.cpu_ms = made.cpu_ms.map(|_| cpu_ms[0] as u64);
+    made.peak_rss_bytes = made.peak_rss_bytes.max(meter.stop().peak_rss_bytes.unwrap_or_default());
     Ok(made)
 }
 

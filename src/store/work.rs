@@ -88,7 +88,8 @@ impl Store {
         if let Some(empty) = self.session.take_empty() {
             std::fs::rename(&empty, &path).map_err(Error::io(&path))?;
         } else {
-            std::fs::create_dir(&path).map_err(Error::io(&path))?;
+            // Ranks of one cell come here at the same time.
+            std::fs::create_dir_all(&path).map_err(Error::io(&path))?;
         }
         Ok(path)
     }

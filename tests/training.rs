@@ -121,3 +121,24 @@ fn a_model_leaves_under_timms_names_and_comes_back() {
     let said = study.output(&["run", "x.yaml", "wrong"]);
     assert!(String::from_utf8_lossy(&said.stderr).contains("names are of a model's weights"));
 }
+
+#[test]
+fn a_model_keeps_the_scaling_that_it_was_trained_with() {
+    let more = r#"  scaled:
+    pretrain: { data: pixels, model: bit-r14x0.25, normalise: imagenet, steps: 3, batch: 8, optimizer: { sgd_agc: { lr: 0.1 } } }
+  own: { evaluate: { model: scaled, data: pixels } }
+  same: { evaluate: { model: scaled, data: pixels, normalise: imagenet } }
+  other: { evaluate: { model: scaled, data: pixels, normalise: symmetric } }
+"#;
+    let study = Study::new(&(OPTIONS.to_string() + more));
+    study.must(&["run", "x.yaml", "own", "same", "other"]);
+    let predictions = ["own", "same", "other"].map(|cell| record(&study, cell)["outputs"]["predictions"].clone());
+    assert_eq!(predictions[0], predictions[1], "what is not said is the model's own");
+    assert_ne!(predictions[0], predictions[2]);
+
+    let wrong = more.replace("normalise: symmetric", "normalise: { mean: [0, 0, 0], std: [1, 0, 1] }");
+    std::fs::write(study.path("x.yaml"), OPTIONS.to_string() + &wrong).unwrap();
+    let out = study.output(&["plan", "x.yaml"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(2) && said.contains("normalise.std") && said.contains("above 0"), "{said}");
+}

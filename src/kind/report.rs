@@ -69,7 +69,7 @@ fn title() -> String {
 
 impl Kind for Report {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Writes tables as Parquet, and one self-contained page with tables and plots.";
     type Params = Params;
 

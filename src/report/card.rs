@@ -14,6 +14,7 @@ use super::{
 use crate::{
     data::dataset::{Dataset, Task},
     error::{Error, Result},
+    eval::statistic::{mean, variance},
     store::{
         Store,
         artifact::{Artifact, ArtifactType, FileRef},
@@ -188,7 +189,7 @@ pub fn model(lineage: &Lineage, at: usize, output: &str, store: &Store, facts: &
     };
     out.push_str(&format!("- Outputs: {} {form}: {}\n", outputs.len(), cell_text(&outputs.join(", "))));
     if !card["view"].is_null() {
-        out.push_str(&format!("- Input: `{}`\n", card["view"]));
+        out.push_str(&format!("- Input: {}, {}\n", seen(&card["view"]), scaled(&card["normalise"])));
     }
     out.push_str("\n## Intended use\n\nResearch on transfer learning. It is no medical device and was not tested as one; decisions about patients must not rest on it.\n");
     out.push_str("\n## Training data\n\n");
@@ -217,6 +218,32 @@ pub fn model(lineage: &Lineage, at: usize, output: &str, store: &Store, facts: &
     out.push_str("- Numbers hold for the test sets named above; how it fares on other hospitals, devices or populations was not measured.\n- The licences of the training data apply and are not recorded here.\n\n");
     out.push_str(&provenance(cell, artifact));
     Ok(out)
+}
+
+/// A view in words.
+fn seen(view: &Value) -> String {
+    let px = |of: &Value, name: &str| of[name].as_u64().unwrap_or_default();
+    match (view.get("whole"), view.get("center")) {
+        (Some(whole), _) => format!("RGB images resized to {0} x {0} px", px(whole, "px")),
+        (_, Some(c)) => format!(
+            "RGB images with a shorter side of {} px, of which the central {px} x {px} px",
+            px(c, "resize_px"),
+            px = px(c, "px")
+        ),
+        _ => "RGB images of the size that they are stored in".into(),
+    }
+}
+
+/// A scaling of grey levels in words.
+fn scaled(normalise: &Value) -> String {
+    match normalise {
+        Value::Null => "grey levels scaled to -1 to 1".into(),
+        Value::String(name) if name == "symmetric" => "grey levels scaled to -1 to 1".into(),
+        Value::String(name) if name == "imagenet" => {
+            "grey levels scaled by ImageNet's means and standard deviations".into()
+        }
+        own => format!("grey levels less {}, over {}", own["mean"], own["std"]),
+    }
 }
 
 /// How many numbers a safetensors file holds, from its header.
@@ -261,37 +288,62 @@ fn last_point(cell: &Ancestor, store: &Store) -> Result<Option<String>> {
 /// Metrics that its own cell and those that took the model measured, over all classes.
 fn evaluation(lineage: &Lineage, at: usize, store: &Store) -> Result<String> {
     const SHOWN: [&str; 5] = ["accuracy", "mean_auc", "balanced_accuracy", "log_loss", "ece"];
-    let mut out = String::new();
-    let mut lines = 0;
     let own = std::iter::once(&lineage.cells[at]);
     // Features stand between a model and its probes.
     let features: Vec<usize> = (0..lineage.cells.len())
         .filter(|&i| lineage.cells[i].record.kind == "embed" && lineage.cells[i].takes.iter().any(|t| t.from == at))
         .collect();
     let probes = features.iter().flat_map(|&f| lineage.children(f));
+    // Runs that differ in their seed alone are one line, in the order of the first of each.
+    let mut lines: Vec<(String, u64, [Vec<f64>; SHOWN.len()])> = Vec::new();
     for cell in own.chain(lineage.children(at)).chain(probes) {
         let Some(file) = cell.record.outputs.get("metrics").and_then(|a| a.file(TABLE)) else { continue };
         let table = frame::read_parquet(&store.local(&file.digest)?)?;
         let (metric, class, value) =
             (frame::values(&table, "metric")?, frame::values(&table, "class")?, frame::values(&table, "value")?);
-        let told: Vec<String> = SHOWN
-            .iter()
-            .map(|name| {
-                let at = (0..metric.len()).find(|&r| metric[r] == *name && class[r].is_null());
-                at.and_then(|r| value[r].as_f64()).map_or("–".into(), |v| format!("{v:.3}"))
-            })
-            .collect();
-        out.push_str(&format!("| `{}` | {} |\n", cell_text(&cell.cell), told.join(" | ")));
-        lines += 1;
+        let name = without_seed(cell);
+        let line = lines.iter().position(|(known, ..)| *known == name).unwrap_or_else(|| {
+            lines.push((name, 0, Default::default()));
+            lines.len() - 1
+        });
+        lines[line].1 += 1;
+        for (name, values) in SHOWN.iter().zip(&mut lines[line].2) {
+            let at = (0..metric.len()).find(|&r| metric[r] == *name && class[r].is_null());
+            values.extend(at.and_then(|r| value[r].as_f64()));
+        }
     }
-    if lines == 0 {
+    if lines.is_empty() {
         return Ok("No metrics of it are part of this report.\n".into());
     }
-    Ok(format!(
-        "| cell | {} |\n|---|{}\n{out}",
+    let mut out = format!(
+        "| test | runs | {} |\n|---|---:|{}\n",
         SHOWN.map(|s| s.replace('_', " ")).join(" | "),
         "---:|".repeat(SHOWN.len())
-    ))
+    );
+    for (name, runs, values) in &lines {
+        let told = values.each_ref().map(|values| mean_and_spread(values));
+        out.push_str(&format!("| `{}` | {runs} | {} |\n", cell_text(name), told.join(" | ")));
+    }
+    if lines.iter().any(|(_, runs, _)| *runs > 1) {
+        out.push_str("\nRuns differ in their seed; ± is one standard deviation (n - 1) between them.\n");
+    }
+    Ok(out)
+}
+
+/// The cell's name without its seed: `transfer[shots=5]`.
+fn without_seed(cell: &Ancestor) -> String {
+    let axes: Vec<String> =
+        cell.axes.iter().filter(|(n, _)| n != "seed").map(|(n, v)| format!("{n}={}", label(v))).collect();
+    if axes.is_empty() { cell.node.clone() } else { format!("{}[{}]", cell.node, axes.join(",")) }
+}
+
+/// `0.512 ± 0.031`, one value by itself, or a dash.
+fn mean_and_spread(values: &[f64]) -> String {
+    match (mean(values), variance(values)) {
+        (Some(mean), Some(variance)) => format!("{mean:.3} ± {:.3}", variance.sqrt()),
+        (Some(one), None) => format!("{one:.3}"),
+        (None, _) => "–".into(),
+    }
 }
 
 /// A datasheet of one dataset artifact, as Markdown.
@@ -410,5 +462,20 @@ mod tests {
         assert_eq!(facts.ages, Some((20.0, 30.0, 40.0)));
         assert_eq!(facts.sentence(), "3 images of 1 patients (test 1, train 2).");
         assert_eq!([7, 1_000, 191_027].map(grouped), ["7", "1,000", "191,027"]);
+    }
+
+    #[test]
+    fn inputs_and_spreads_are_said_in_words() {
+        use serde_json::json;
+        assert_eq!(seen(&json!("stored")), "RGB images of the size that they are stored in");
+        assert_eq!(seen(&json!({"whole": {"px": 480}})), "RGB images resized to 480 x 480 px");
+        let centre = seen(&json!({"center": {"resize_px": 256, "px": 224}}));
+        assert_eq!(centre, "RGB images with a shorter side of 256 px, of which the central 224 x 224 px");
+        assert_eq!(scaled(&Value::Null), scaled(&json!("symmetric")));
+        assert!(
+            scaled(&json!("imagenet")).contains("ImageNet")
+                && scaled(&json!({"mean": [0], "std": [1]})).contains("[0]")
+        );
+        assert_eq!([&[][..], &[0.5], &[0.5, 0.6]].map(mean_and_spread), ["–", "0.500", "0.550 ± 0.071"]);
     }
 }

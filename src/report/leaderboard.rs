@@ -85,12 +85,12 @@ pub fn json(entries: &[Entry]) -> Result<String> {
     Ok(serde_json::to_string_pretty(entries)? + "\n")
 }
 
-/// A GitHub table.
+/// A GitHub table, with values of up to four digits after the point.
 pub fn markdown(entries: &[Entry]) -> String {
     let cell = |s: &str| s.replace('\\', "\\\\").replace('|', "\\|").replace('\n', " ");
     let mut out = String::from("| Task | Dataset | Metric | Value | Model |\n|---|---|---|---:|---|\n");
     for e in entries {
-        let value = e.value.map(|v| v.to_string()).unwrap_or_default();
+        let value = e.value.map(|v| ((v * 1e4).round() / 1e4).to_string()).unwrap_or_default();
         let row = [&cell(&e.task), &cell(&e.dataset), &cell(&e.metric), &value, &cell(&e.model)];
         out.push_str(&format!("| {} |\n", row.map(String::as_str).join(" | ")));
     }

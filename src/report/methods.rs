@@ -209,10 +209,23 @@ fn constant<'a>(node: &Node<'a>) -> Vec<(&'a str, String)> {
         .params()
         .filter(|(path, value)| {
             let is_input = takes.contains(path) || LEFT_OUT.contains(path);
-            !is_input && node.cells.iter().all(|(_, c)| c.param(path) == Some(value))
+            !is_input && !is_empty(value) && node.cells.iter().all(|(_, c)| c.param(path) == Some(value))
         })
-        .map(|(path, value)| (path, label(value)))
+        .map(|(path, value)| (path, written(value)))
         .collect()
+}
+
+/// An empty list or map says nothing that leaving it out does not.
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
+/// A list as one writes it: `(PA, AP)`.
+fn written(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("({})", list.iter().map(label).collect::<Vec<_>>().join(", ")),
+        one => label(one),
+    }
 }
 
 #[cfg(test)]
@@ -235,5 +248,7 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("seed 0,"), "a parameter that varies is no constant");
+        assert_eq!(written(&serde_json::json!(["PA", "AP"])), "(PA, AP)");
+        assert!(is_empty(&serde_json::json!({})) && is_empty(&serde_json::json!([])) && !is_empty(&Value::Null));
     }
 }

@@ -40,6 +40,12 @@ fn seed() -> Vec<String> {
     vec!["seed".into()]
 }
 
+/// A value beside its axis where it is a number, which alone says nothing: `fraction 0.1`.
+fn named(axis: &str, value: &serde_json::Value) -> String {
+    let label = frame::label(value);
+    if label.parse::<f64>().is_ok() || label == "full" { format!("{axis} {label}") } else { label }
+}
+
 impl Leaderboard {
     /// Whether it asks for a metrics table to be averaged.
     fn averages(&self) -> bool {
@@ -76,8 +82,8 @@ impl Leaderboard {
             if metrics[row] != metric.as_str() || !classes[row].is_null() {
                 continue;
             }
-            let name: Vec<String> = model.iter().map(|m| frame::label(&m[row])).collect();
-            let key = (frame::label(&dataset[row]), name.join(" "));
+            let name: Vec<String> = self.model.iter().zip(&model).map(|(axis, m)| named(axis, &m[row])).collect();
+            let key = (frame::label(&dataset[row]), name.join(", "));
             let at = groups.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
                 groups.push((key, Vec::new()));
                 groups.len() - 1

@@ -83,6 +83,12 @@ pub struct Plot {
 pub const CSS: &str = include_str!("plot.css");
 
 impl Plot {
+    /// Panels side by side, at most three, so that the last row is as full as it can be: four are two and two.
+    fn across(&self) -> usize {
+        let panels = self.panels.len().max(1);
+        panels.div_ceil(panels.div_ceil(3))
+    }
+
     /// The plot as HTML: figure, legend, panels, caption, data.
     pub fn render(&self, id: &str, files: &[&str]) -> String {
         let mut out = format!("<figure class=\"plot\" id=\"{id}\">\n<h3>{}</h3>\n", escape(&self.title));
@@ -104,7 +110,8 @@ impl Plot {
             }
             out.push_str("</ul>\n");
         }
-        out.push_str("<div class=\"panels\">\n");
+        let pairs = if self.across() == 2 { " pairs" } else { "" };
+        out.push_str(&format!("<div class=\"panels{pairs}\">\n"));
         for (i, p) in self.panels.iter().enumerate() {
             let title = if p.title.is_empty() { String::new() } else { format!("<h4>{}</h4>", escape(&p.title)) };
             out.push_str(&format!(

@@ -133,7 +133,7 @@ impl Drawing {
 impl Plot {
     /// Panels side by side (at most three), with title, legend and caption.
     pub fn drawing(&self) -> Drawing {
-        let across = self.panels.len().clamp(1, 3);
+        let across = self.across();
         let width = across as f64 * WIDTH;
         let mut body = String::new();
         let mut y = 8.0;

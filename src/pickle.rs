@@ -10,8 +10,8 @@
 //! | `numpy.dtype` | the type's code, `u1` |
 //! | `_codecs.encode` | the bytes, as Python 3 writes them in protocol 2 |
 //!
-//! [`Pickle::read_around_code`] keeps other functions and what they would make as names with arguments, for files
-//! in which plain values stand beside them (PyTorch's checkpoints).
+//! [`Pickle::read_around_code`] keeps every function, and what it would make, as a name with arguments, for files in
+//! which plain values stand beside them (PyTorch's checkpoints).
 //!
 //! Values refer to each other by number, so that no depth of nesting can exhaust the stack, and what is copied is
 //! bounded by the size of the file.
@@ -35,7 +35,7 @@ pub enum Value {
     Function(&'static str),
     /// A numpy type by its code.
     Type(String),
-    /// Any other function or class by its full name; only around code.
+    /// A function or class by its full name; only around code.
     Global(String),
     /// What a call of it would make: the function and its arguments; only around code.
     Made(Id, Id),
@@ -76,7 +76,7 @@ impl Pickle {
         Self::read_as(bytes, false)
     }
 
-    /// As [`Self::read`], but functions that are not known stay as their names.
+    /// As [`Self::read`], but functions stay as their names, and what they would make as calls of them.
     pub fn read_around_code(bytes: &[u8]) -> Result<Self, String> {
         Self::read_as(bytes, true)
     }
@@ -230,11 +230,11 @@ impl<'a> Machine<'a> {
     }
 
     fn function(&mut self, module: &str, name: &str) -> Step<()> {
-        let known = FUNCTIONS.iter().find(|(m, n, _)| *m == module && *n == name);
-        if self.around_code && known.is_none() {
+        if self.around_code {
             self.push(Value::Global(format!("{module}.{name}")));
             return Ok(());
         }
+        let known = FUNCTIONS.iter().find(|(m, n, _)| *m == module && *n == name);
         let (_, _, what) = known.ok_or_else(|| {
             format!("it asks for {module}.{name}: code in a pickle is never executed, and only plain values and numpy arrays are read")
         })?;
@@ -260,10 +260,8 @@ impl<'a> Machine<'a> {
 
     fn call(&mut self) -> Step<()> {
         let (given, function) = (self.pop()?, self.pop()?);
-        if let (true, Value::Global(_) | Value::Made(..)) = (self.around_code, &self.values[function]) {
-            let made = self.made(function, given);
-            self.push(made);
-            return Ok(());
+        if self.around_code {
+            return self.make(function, given);
         }
         let Value::Tuple(arguments) = &self.values[given] else {
             return Err("a call without arguments".into());
@@ -288,9 +286,10 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What a function that is not known makes. The one that matters makes a dictionary, of nothing or of pairs.
-    fn made(&self, function: Id, given: Id) -> Value {
-        match (&self.values[function], &self.values[given]) {
+    /// What a function would make, which around code is not asked. The one that matters makes a dictionary, of nothing
+    /// or of pairs.
+    fn make(&mut self, function: Id, given: Id) -> Step<()> {
+        let made = match (&self.values[function], &self.values[given]) {
             (Value::Global(name), Value::Tuple(arguments)) if name == "collections.OrderedDict" => {
                 let pairs = match arguments.first().map(|&list| &self.values[list]) {
                     Some(Value::List(pairs)) => &pairs[..],
@@ -303,22 +302,27 @@ impl<'a> Machine<'a> {
                 Value::Dict(pairs.iter().filter_map(pair).collect())
             }
             _ => Value::Made(function, given),
+        };
+        if let Value::Dict(pairs) = &made {
+            self.copies(pairs.len())?;
         }
+        self.push(made);
+        Ok(())
     }
 
     /// Gives an object its state: (version, shape, type, fortran order, bytes) of an array.
     fn build(&mut self) -> Step<()> {
         let (state, object) = (self.pop()?, self.last()?);
+        if self.around_code {
+            return Ok(());
+        }
         let state = match (&self.values[object], &self.values[state]) {
             (Value::Type(_), _) => return Ok(()),
-            (Value::Global(_) | Value::Made(..) | Value::Dict(_) | Value::List(_), _) if self.around_code => {
-                return Ok(());
-            }
             (Value::Array(_), Value::Tuple(state)) if state.len() == 5 => state.clone(),
             _ => return Err("it gives a state to what has none".into()),
         };
-        if let Value::Bytes(data) = &self.values[state[4]] {
-            self.copies(data.len())?;
+        if let (Value::Tuple(shape), Value::Bytes(data)) = (&self.values[state[1]], &self.values[state[4]]) {
+            self.copies(shape.len() + data.len())?;
         }
         let [_, shape, code, fortran, data] = [0, 1, 2, 3, 4].map(|i| &self.values[state[i]]);
         let (Value::Tuple(shape), Value::Type(code), Value::Bytes(data)) = (shape, code, data) else {
@@ -345,13 +349,11 @@ impl<'a> Machine<'a> {
             }
             0x81 => {
                 let (given, class) = (self.pop()?, self.pop()?);
-                let made = self.made(class, given);
-                self.push(made);
+                self.make(class, given)?;
             }
             0x92 => {
                 let (_, given, class) = (self.pop()?, self.pop()?, self.pop()?);
-                let made = self.made(class, given);
-                self.push(made);
+                self.make(class, given)?;
             }
             0x8F => self.push(Value::List(Vec::new())),
             0x90 => {

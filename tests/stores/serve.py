@@ -67,7 +67,7 @@ def start(words, log, folder):
 
 
 def answers(port, name, server):
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         if server.poll() is not None:
             break

@@ -109,6 +109,22 @@ pub enum Nodes {
     Many(Vec<String>),
 }
 
+impl Nodes {
+    /// The nodes' names, without outputs and axes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let all = match self {
+            Nodes::One(name) => std::slice::from_ref(name),
+            Nodes::Many(names) => names,
+        };
+        all.iter().map(|name| node_name(name))
+    }
+}
+
+/// `node` of `node`, `node.output` and `node[axis=value]`.
+pub fn node_name(reference: &str) -> &str {
+    reference.split(['.', '[']).next().unwrap_or(reference)
+}
+
 /// An outside file or folder that a cell reads. Its content enters the key in place of its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourcePath {

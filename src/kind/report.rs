@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cell, Input, InputSpec, Kind, Nodes, Note, cell::NOTES, frames};
+use super::{Cell, Input, InputSpec, Kind, Nodes, Note, cell::NOTES, frames, node_name};
 use crate::{
     error::{Error, Result},
     report::{
@@ -94,7 +94,12 @@ impl Kind for Report {
         }
         for (i, plot) in params.plots.iter().enumerate() {
             let said = plot.check(params.predictions.is_some());
-            wrong.extend(said.into_iter().map(|message| ("plots".to_string(), format!("plot {}: {message}", i + 1))));
+            let overlay = plot.overlay.as_ref().map(|o| &o.table);
+            let absent = [plot.table.as_ref(), plot.fit.as_ref(), overlay].into_iter().flatten();
+            let absent = absent.filter(|table| params.tables.names().all(|known| known != node_name(table)));
+            let absent = absent.map(|table| format!("{table} is not one of the report's tables"));
+            let said = said.into_iter().chain(absent);
+            wrong.extend(said.map(|message| ("plots".to_string(), format!("plot {}: {message}", i + 1))));
         }
         wrong
     }
@@ -266,4 +271,26 @@ fn provenance(cell: &Cell) -> Vec<Provenance> {
             parts: Vec::new(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plot_of_a_table_that_the_report_does_not_have_is_found_before_anything_runs() {
+        let wrong = |plot: serde_json::Value| {
+            let params = serde_json::json!({"tables": ["summary", "train.curve", "test[seed=0]"], "plots": [plot]});
+            Report::check(&serde_json::from_value(params).unwrap())
+        };
+        let plot = |table: &str| serde_json::json!({"kind": "bars", "table": table, "x": "seed", "y": "accuracy"});
+        for known in ["summary", "train.curve", "test"] {
+            assert_eq!(wrong(plot(known)), []);
+        }
+        let message = "plot 1: effect is not one of the report's tables";
+        assert_eq!(wrong(plot("effect")), [("plots".to_string(), message.to_string())]);
+        let mut beside = plot("summary");
+        beside["overlay"] = serde_json::json!({"table": "effect"});
+        assert_eq!(wrong(beside)[0].1, message);
+    }
 }

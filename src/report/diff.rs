@@ -235,12 +235,13 @@ pub fn difference(a: &Side, b: &Side) -> Difference {
                     metric.pairs += 1;
                     metric.mean_a += x;
                     metric.mean_b += y;
-                    metric.higher += usize::from(y > x);
-                    metric.lower += usize::from(y < x);
+                    metric.higher += usize::from(y > x && !alike(x, y));
+                    metric.lower += usize::from(y < x && !alike(x, y));
                 }
                 _ => metric.undefined += 1,
             }
-            if x != y {
+            let same = x.as_f64().zip(y.as_f64()).map_or(x == y, |(x, y)| alike(x, y));
+            if !same {
                 out.moved.push(Moved { cell: cell.to_string(), metric: name.clone(), a: x.clone(), b: y.clone() });
             }
         }
@@ -252,6 +253,11 @@ pub fn difference(a: &Side, b: &Side) -> Difference {
         .map(|m| Metric { mean_a: m.mean_a / m.pairs as f64, mean_b: m.mean_b / m.pairs as f64, ..m })
         .collect();
     out
+}
+
+/// Means of the same numbers in another order differ in their last digits, which is no change.
+fn alike(x: f64, y: f64) -> bool {
+    (x - y).abs() <= 1e-12 * x.abs().max(y.abs())
 }
 
 /// (what, a, b) of everything that is not the same.
@@ -389,6 +395,7 @@ mod tests {
         assert_eq!((d.changes[0].what.as_str(), d.changes[0].cells.len()), ("param steps", 3));
         let t = d.metrics.iter().find(|m| m.node == "t").unwrap();
         assert_eq!((t.pairs, t.higher, t.lower, t.undefined), (2, 1, 1, 1));
+        assert!(alike(0.1 + 0.2, 0.3) && alike(0.0, 0.0) && !alike(0.3, 0.3001));
         assert!((t.mean_a - 0.6).abs() < 1e-12 && (t.mean_b - 0.6).abs() < 1e-12);
         assert_eq!(d.moved.len(), 3);
         let html = page(&d).unwrap().render();

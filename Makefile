@@ -14,7 +14,8 @@ SCALESHOT = $(CARGO_TARGET_DIR)/release/scaleshot
 VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-crash test-stores test-cluster mpi check format lint docs \
-        real-tables bench bench-setup bench-compute bench-memory bench-data bench-engine bench-study check-timm fuzz
+        real-tables bench bench-setup bench-compute bench-memory bench-data bench-engine bench-study check-timm fuzz \
+        cuda-check cuda-test cuda-bundle bench-cuda
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -107,3 +108,17 @@ bench-engine: build ## 100 to 10,000 trivial cells beside DVC, Snakemake and bar
 bench-study: build ## a whole small study beside PyTorch scripts under Snakemake
 	@test -x $(VENV)/bin/snakemake || { echo "run make bench-setup first"; exit 2; }
 	$(VENV)/bin/python benches/peers/compare_study.py $(SCALESHOT)
+
+cuda-check: ## type-check and lint everything for GPUs; needs no GPU and nothing of CUDA
+	$(CARGO) clippy --release --locked --all-targets --features cuda,nccl -- -D warnings
+
+cuda-test: ## tests with GPUs built in: kernels compile where NVRTC is found, and run where there is a GPU
+	$(CARGO) test --release --locked --features cuda,nccl --lib -- nn::cuda model::device
+	$(CARGO) test --release --locked --features cuda,nccl --test cuda -- --nocapture
+
+CUDA_BUNDLE ?= cuda-bundle
+cuda-bundle: ## one folder to carry to a machine with a GPU: programs, inputs, PyTorch's side, run.sh
+	CARGO="$(CARGO)" sh benches/cuda/bundle.sh $(CUDA_BUNDLE)
+
+bench-cuda: ## training and inference on a GPU beside PyTorch, interleaved
+	python3 benches/peers/compare_cuda.py

@@ -35,7 +35,7 @@ type Check = fn(&Value, Option<&Path>) -> Result<Vec<String>, String>;
 
 /// Name, how a file of the form is known, and what is held against it.
 const FORMS: &[(&str, Knows, Check)] = &[
-    ("model", |j| j["runs"].is_array() && j["parameters"].is_array(), |j, _| model::check(j)),
+    ("model", |j| j["runs"].is_array() && j["parameters"].is_array(), |j, _| model::check(j, None)),
     ("draws", protocol_draws::knows, protocol_draws::check),
     ("schedules", |j| j["hyperrule"].is_array(), |j, _| protocol_train::check(j)),
     ("metrics", |j| j["metrics"].is_array(), |j, _| protocol_metrics::check(j)),

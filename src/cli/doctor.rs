@@ -10,7 +10,16 @@ use super::{
     output::{Colour, print},
     session::StoreArguments,
 };
-use crate::{kind::KINDS, model::Precision, nn::kernel, run, store::Store};
+use crate::{
+    kind::KINDS,
+    model::Precision,
+    nn::{
+        cuda::{Inventory, inventory},
+        kernel,
+    },
+    run,
+    store::Store,
+};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -27,6 +36,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let store = probe(arguments);
     let features = features();
     let families = [Precision::F32, Precision::Bf16].map(|p| (p.name(), p.kernel_name()));
+    let gpus = inventory();
     let kinds: Vec<&str> = KINDS.iter().map(|k| k.name()).collect();
     let text = if arguments.json {
         json!({
@@ -35,6 +45,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
             "kernels": kernel::name(), "kernel_note": kernel::note(),
             "precisions": std::collections::BTreeMap::from(families), "memory_bytes": machine.memory_bytes,
             "store": {"place": place, "writable": store.is_ok(), "problem": store.as_ref().err()},
+            "gpus": gpus_json(&gpus),
             "kinds": kinds,
         })
         .to_string()
@@ -58,11 +69,52 @@ pub fn run(arguments: &Arguments) -> Outcome {
             ),
             row("kinds", kinds.join(" ")),
         ];
+        rows.extend(gpu_rows(&gpus).into_iter().map(|(name, text)| row(name, text)));
         rows.retain(|row| !row[1].is_empty());
         layout::columns(&rows, &[])
     };
     print(&text);
     Ok(if store.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// GPUs, the driver, and each library with what to do where it is missing.
+fn gpu_rows(gpus: &Inventory) -> Vec<(&'static str, String)> {
+    let mut rows: Vec<(&str, String)> = gpus
+        .cards
+        .iter()
+        .map(|card| {
+            let memory = layout::bytes(card.memory_bytes);
+            ("gpu", format!("cuda:{} {}, {memory}, compute capability {}", card.ordinal, card.name, card.capability))
+        })
+        .collect();
+    if let Some(problem) = &gpus.problem {
+        rows.push(("gpu", format!("none: {problem}")));
+    }
+    if let Some(driver) = &gpus.driver {
+        rows.push(("driver", format!("up to {driver}")));
+    }
+    for library in &gpus.libraries {
+        let state = if library.found { "found".to_string() } else { format!("missing: {}", library.hint) };
+        rows.push(("library", format!("{} ({}) {state}", library.name, library.what)));
+    }
+    rows
+}
+
+fn gpus_json(gpus: &Inventory) -> serde_json::Value {
+    let cards = gpus.cards.iter().map(|card| {
+        json!({
+            "device": format!("cuda:{}", card.ordinal), "name": card.name, "capability": card.capability,
+            "memory_bytes": card.memory_bytes,
+        })
+    });
+    let libraries = gpus.libraries.iter().map(|library| {
+        let missing = (!library.found).then_some(library.hint);
+        json!({"name": library.name, "for": library.what, "found": library.found, "install": missing})
+    });
+    json!({
+        "built": gpus.built, "driver": gpus.driver, "problem": gpus.problem, "cards": cards.collect::<Vec<_>>(),
+        "libraries": libraries.collect::<Vec<_>>(),
+    })
 }
 
 /// Opens the store and writes to it. A folder that does not exist is not made: its parent is tried instead.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     digest::Digest,
     error::nearest,
-    nn::kernel,
+    nn::{cuda::Device, kernel},
     pipeline::{Pipeline, memory_bytes, parse_value},
     plan::{PlanOptions, plan},
     progress::Cancel,
@@ -55,6 +55,9 @@ pub struct Arguments {
     /// Numbers of the GPUs that cells may take: 0,1 [default: all of this machine]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub gpus: Option<Vec<u32>>,
+    /// Where models train and compute, over what the pipeline says: auto, cpu, cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
     /// Over a node's resources: pretrain.threads=4, transfer.gpus=1, fit.timeout_s=600, fit.retries=0
     #[arg(long = "resource", value_name = "NODE.FIELD=VALUE")]
     pub resources: Vec<String>,
@@ -97,6 +100,7 @@ pub enum Interrupted {
 pub fn run(arguments: &Arguments) -> Outcome {
     let mut session = Session::open(&arguments.pipeline, &arguments.store)?;
     limit(&mut session.pipeline, &arguments.resources)?;
+    place(&mut session.pipeline, arguments.device);
     let options = options(arguments, &session)?;
     if arguments.dry_run {
         let plan = plan(&session.pipeline, &session.store, &session.sources, &options.plan)?;
@@ -223,6 +227,16 @@ fn limit(pipeline: &mut Pipeline, words: &[String]) -> Result<(), Failure> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(Failure::Words(wrong)) }
+}
+
+/// Puts `--device` into every cell whose kind computes on one. No key changes: a device is in none.
+fn place(pipeline: &mut Pipeline, device: Option<Device>) {
+    let Some(device) = device else { return };
+    for cell in pipeline.cells.iter_mut().filter(|cell| cell.kind.has_device()) {
+        if let Some(params) = cell.params.as_object_mut() {
+            params.insert("device".into(), device.to_string().into());
+        }
+    }
 }
 
 /// What the words of the command mean.

@@ -13,9 +13,10 @@ use super::{
     augment::{Augment, View},
     dataset::{Dataset, Task},
     image::ImageShards,
+    looks::Looks,
     normalise::{Levels, Normalise},
     randaugment::{Picture, RandAugment},
-    sampling::{ImageDims, render},
+    sampling::{Geometry, ImageDims, render},
 };
 use crate::{
     error::{Error, Result},
@@ -180,6 +181,13 @@ pub struct TrainView<'a> {
     pub seed: u64,
 }
 
+impl TrainView<'_> {
+    /// What RandAugment's operations on one look are drawn from.
+    fn operations_stream(&self, draw: &Draw) -> Stream {
+        Stream::new(self.seed, "rand_augment", draw.epoch, draw.number)
+    }
+}
+
 impl Examples {
     /// `places` are (shard, slot) of each example in `source`; `labels` has one row for each.
     pub fn new(source: Arc<dyn PixelSource>, places: Vec<(u32, u32)>, labels: Labels) -> Result<Self> {
@@ -293,19 +301,11 @@ impl Examples {
         how: &TrainView,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        // Crops are taken from the whole picture where it is kept; what is looked at as stored is not.
-        let crops = matches!(how.augment, Augment::Crop { .. } | Augment::RandomResizedCrop(_));
-        let whole = crops || *how.view != View::Stored;
-        let stored = self.dims();
         let look = |draw: &Draw, image: &mut [f32]| -> Result<()> {
-            let mut stream = Stream::new(how.seed, "augment", draw.epoch, draw.number);
-            let (dims, bytes) = self.image(draw.example, whole)?;
-            let sized = View::Whole { px: stored.height as u32 };
-            let view = if *how.view == View::Stored && dims != stored { &sized } else { how.view };
-            render(&bytes, dims, &how.augment.geometry(view, dims, &mut stream), &self.levels, image);
+            let (dims, bytes, geometry) = self.look(draw, how)?;
+            render(&bytes, dims, &geometry, &self.levels, image);
             if let Some(operations) = how.rand_augment {
-                let mut stream = Stream::new(how.seed, "rand_augment", draw.epoch, draw.number);
-                operate(operations, how.view.size(stored), &self.levels, image, &mut stream);
+                operate(operations, how.view.size(self.dims()), &self.levels, image, &mut how.operations_stream(draw));
             }
             Ok(())
         };
@@ -320,6 +320,35 @@ impl Examples {
             }
             Ok(())
         })
+    }
+
+    /// One image with how it is looked at.
+    fn look(&self, draw: &Draw, how: &TrainView) -> Result<(ImageDims, Cow<'_, [u8]>, Geometry)> {
+        // Crops are taken from the whole picture where it is kept; what is looked at as stored is not.
+        let crops = matches!(how.augment, Augment::Crop { .. } | Augment::RandomResizedCrop(_));
+        let whole = crops || *how.view != View::Stored;
+        let stored = self.dims();
+        let mut stream = Stream::new(how.seed, "augment", draw.epoch, draw.number);
+        let (dims, bytes) = self.image(draw.example, whole)?;
+        let sized = View::Whole { px: stored.height as u32 };
+        let view = if *how.view == View::Stored && dims != stored { &sized } else { how.view };
+        Ok((dims, bytes, how.augment.geometry(view, dims, &mut stream)))
+    }
+
+    /// What [`Examples::fill_train`] renders, for a device to render: draws first, then the partners.
+    pub fn looks(&self, draws: &[Draw], partners: &[Draw], how: &TrainView) -> Result<Looks> {
+        let (height, width) = how.view.size(self.dims());
+        let all: Vec<&Draw> = draws.iter().chain(partners).collect();
+        let found = all.par_iter().map(|draw| self.look(draw, how)).collect::<Result<Vec<_>>>()?;
+        let mut looks = Looks::new((height, width), &self.levels);
+        for (dims, bytes, geometry) in &found {
+            looks.push(*dims, bytes, geometry);
+        }
+        if let Some(operations) = how.rand_augment {
+            let drawn = all.iter().map(|draw| operations.draw(height, width, &mut how.operations_stream(draw)));
+            looks.operate(&drawn.collect::<Vec<_>>());
+        }
+        Ok(looks)
     }
 
     /// Sizes `out` for `n` images and fills it in parallel; the closure gets (index, image, scratch).

@@ -10,6 +10,7 @@ pub mod image;
 pub mod labels;
 pub mod leakage;
 pub mod loader;
+pub mod looks;
 pub mod merge;
 pub mod normalise;
 pub mod phantom;

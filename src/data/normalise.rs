@@ -89,6 +89,11 @@ impl Levels {
         levels
     }
 
+    /// The tables of the channels, then their means, then their deviations: as a device reads them.
+    pub(super) fn numbers(&self) -> Vec<f32> {
+        self.table.iter().flatten().chain(&self.mean).chain(&self.std).copied().collect()
+    }
+
     /// A share of full brightness to a channel's input, in f32 and torchvision's order of operations.
     pub(super) fn scale(&self, channel: usize, share: f32) -> f32 {
         (share - self.mean[channel]) / self.std[channel]

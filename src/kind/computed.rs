@@ -3,19 +3,33 @@
 
 use super::{Cell, Leaf};
 use crate::{
-    model::Precision,
+    error::Result,
+    model::{Bit, Precision},
+    nn::cuda::Device,
     train::{Fit, FitSpec, hyperrule::HyperRule},
 };
 
-/// The precision, and the family of kernels that this machine has for it.
-pub fn precision(cell: &Cell, precision: Precision) {
+/// Puts the model where the cell is to compute, and says so in the record.
+pub fn place(cell: &Cell, model: &mut Bit, device: Option<Device>) -> Result<()> {
+    let machine = device.unwrap_or_default().machine(cell.gpus)?;
+    cell.measure("device", machine.as_ref().map_or("cpu".to_string(), |machine| machine.name()));
+    model.place(machine)
+}
+
+/// GPUs that a cell holds for a device.
+pub fn gpus(device: Option<Device>) -> u32 {
+    device.unwrap_or_default().gpus()
+}
+
+/// The precision, and the family of kernels that computes in it.
+pub fn precision(cell: &Cell, model: &Bit, precision: Precision) {
     cell.measure("precision", precision.name());
-    cell.measure("kernels", precision.kernel_name());
+    cell.measure("kernels", model.family());
 }
 
 /// The pace of a training.
-pub fn training(cell: &Cell, spec: &FitSpec, fit: &Fit) {
-    precision(cell, spec.precision);
+pub fn training(cell: &Cell, model: &Bit, spec: &FitSpec, fit: &Fit) {
+    precision(cell, model, spec.precision);
     if let Some(share) = fit.pace.wait_share() {
         cell.measure("step_ms", fit.pace.whole.as_secs_f64() * 1e3 / fit.pace.steps as f64);
         cell.measure("input_wait_share", share);

@@ -14,6 +14,7 @@ use crate::{
     data::{augment::View, dataset::Dataset, normalise::Normalise},
     error::{Error, Result},
     model::Precision,
+    nn::cuda::Device,
     store::artifact::ArtifactType,
     train,
 };
@@ -46,12 +47,16 @@ pub struct Params {
     /// What activations are stored in; features are f32 in both.
     #[serde(default)]
     pub precision: Precision,
+    /// Where to compute: `auto` (a GPU where there is one), `cpu`, or `cuda:N`. It is no part of what the cell is.
+    #[serde(default, skip_serializing)]
+    pub device: Option<Device>,
 }
 
 impl Kind for Embed {
     const NAME: &'static str = "embed";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Computes the features of every image under a frozen model.";
+    const HAS_DEVICE: bool = true;
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
@@ -75,10 +80,15 @@ impl Kind for Embed {
         Resources { threads: 1, memory_bytes: 0 }
     }
 
+    fn gpus(params: &Params) -> u32 {
+        computed::gpus(params.device)
+    }
+
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let trained::Trained { mut model, card, .. } = trained::read(cell, cell.one("model")?)?;
         model.set_precision(params.precision);
-        computed::precision(cell, params.precision);
+        computed::place(cell, &mut model, params.device)?;
+        computed::precision(cell, &model, params.precision);
         let pictures = Pictures::open(cell, cell.one("data")?, params.image_px)?;
         let pictures = pictures.normalised(params.normalise.or(card.normalise));
         let session = cell.session();

@@ -20,6 +20,7 @@ use crate::{
     },
     error::{Error, Result},
     model::Precision,
+    nn::cuda::Device,
     store::artifact::ArtifactType,
     train,
 };
@@ -53,6 +54,9 @@ pub struct Params {
     /// What activations are stored in; logits are f32 in both.
     #[serde(default)]
     pub precision: Precision,
+    /// Where to compute: `auto` (a GPU where there is one), `cpu`, or `cuda:N`. It is no part of what the cell is.
+    #[serde(default, skip_serializing)]
+    pub device: Option<Device>,
 }
 
 fn test() -> Option<String> {
@@ -63,6 +67,7 @@ impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Scores a model on a dataset, by the outputs that both have.";
+    const HAS_DEVICE: bool = true;
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
@@ -89,11 +94,16 @@ impl Kind for Evaluate {
         params.normalise.into_iter().flat_map(Normalise::check).collect()
     }
 
+    fn gpus(params: &Params) -> u32 {
+        computed::gpus(params.device)
+    }
+
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
         let trained::Trained { mut model, card, seen } = trained::read(cell, cell.one("model")?)?;
         model.set_precision(params.precision);
-        computed::precision(cell, params.precision);
+        computed::place(cell, &mut model, params.device)?;
+        computed::precision(cell, &model, params.precision);
         let pictures = Pictures::open(cell, input, params.image_px)?;
         let pictures = pictures.normalised(params.normalise.or(card.normalise));
         let rows = match &params.split {

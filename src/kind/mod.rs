@@ -196,6 +196,8 @@ pub trait Kind: Send + Sync + 'static {
     fn rows(_leaf: Leaf, rows: f64) -> f64 {
         rows
     }
+    /// Has a parameter `device`, which says where it computes.
+    const HAS_DEVICE: bool = false;
     /// What a finished cell's effect outside the store lacks now (`DIR/index.html is gone`); `None` where all is
     /// as the cell left it, or where the kind touches nothing outside.
     fn undelivered(_params: &Self::Params, _outputs: &BTreeMap<String, Artifact>) -> Option<String> {
@@ -222,6 +224,8 @@ pub trait AnyKind: Send + Sync {
     fn ranks(&self, params: &Value) -> Result<u32>;
     fn images(&self, leaf: Leaf, rows: f64) -> f64;
     fn rows(&self, leaf: Leaf, rows: f64) -> f64;
+    /// Whether it has a parameter `device`.
+    fn has_device(&self) -> bool;
     /// Whether it finds outside files by their content, though other cells named their folders.
     fn finds_sources(&self) -> bool;
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>>;
@@ -294,6 +298,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn rows(&self, leaf: Leaf, rows: f64) -> f64 {
         K::rows(leaf, rows)
+    }
+    fn has_device(&self) -> bool {
+        K::HAS_DEVICE
     }
     fn undelivered(&self, params: &Value, outputs: &BTreeMap<String, Artifact>) -> Result<Option<String>> {
         Ok(K::undelivered(&Self::typed(params)?, outputs))

@@ -13,6 +13,7 @@ use crate::{
     data::{dataset::Dataset, normalise::Normalise},
     error::Result,
     model::{Bit, BitConfig},
+    nn::cuda::Device,
     store::artifact::ArtifactType,
     train::{self, FitSpec},
 };
@@ -35,6 +36,9 @@ pub struct Params {
     /// `{ mean: [..], std: [..] }`, which the model keeps.
     #[serde(default)]
     pub normalise: Option<Normalise>,
+    /// Where to compute: `auto` (a GPU where there is one), `cpu`, or `cuda:N`. It is no part of what the cell is.
+    #[serde(default, skip_serializing)]
+    pub device: Option<Device>,
     #[serde(flatten)]
     pub fit: FitSpec,
 }
@@ -43,6 +47,7 @@ impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Trains a model from scratch on labelled images.";
+    const HAS_DEVICE: bool = true;
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
@@ -74,15 +79,20 @@ impl Kind for Pretrain {
         computed::passes(leaf, rows)
     }
 
+    fn gpus(params: &Params) -> u32 {
+        computed::gpus(params.device)
+    }
+
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
         let pictures = Pictures::open(cell, input, params.image_px)?.normalised(params.normalise);
         let (train, valid) = training_rows(&pictures)?;
         let train = examples::keep_known(cell, train, &input.node)?;
         let mut model = Bit::new(BitConfig::parse(&params.model, train.task().names().len())?, params.fit.seed);
+        computed::place(cell, &mut model, params.device)?;
         let valid = valid.map(|v| pictures.examples(&v)).transpose()?;
         let fit = train::fit(&mut model, &pictures.examples(&train)?, valid.as_ref(), &params.fit, &cell.session())?;
-        computed::training(cell, &params.fit, &fit);
+        computed::training(cell, &model, &params.fit, &fit);
         let look = (params.fit.view, params.normalise);
         let card = Card::new(&params.model, train.task(), look, trained::dataset_names(&train));
         trained::publish(cell, "model", &model, &card, &trained::seen(&train)?)?;

@@ -27,6 +27,7 @@ use crate::{
     },
     error::{Error, Result},
     model::{Bit, BitConfig, HeadInit, Precision},
+    nn::cuda::Device,
     store::artifact::ArtifactType,
     train::{
         self, FitSpec,
@@ -163,6 +164,9 @@ pub struct Params {
     /// Also publish the fine-tuned weights (as large as the model, for every cell).
     #[serde(default)]
     pub keep_model: bool,
+    /// Where to compute: `auto` (a GPU where there is one), `cpu`, or `cuda:N`. It is no part of what the cell is.
+    #[serde(default, skip_serializing)]
+    pub device: Option<Device>,
 }
 
 /// A rule for the sizes of a fine-tuning.
@@ -273,6 +277,7 @@ impl Kind for Transfer {
     const NAME: &'static str = "transfer";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Fine-tunes a model on a target, fully or with k examples a class, and tests it there.";
+    const HAS_DEVICE: bool = true;
     type Params = Params;
 
     fn inputs() -> &'static [InputSpec] {
@@ -326,6 +331,10 @@ impl Kind for Transfer {
         computed::passes(leaf, rows) + rows / 3.0
     }
 
+    fn gpus(params: &Params) -> u32 {
+        computed::gpus(params.device)
+    }
+
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
         let trained::Trained { mut model, card, mut seen } = trained::read(cell, cell.one("model")?)?;
@@ -354,13 +363,14 @@ impl Kind for Transfer {
             seen = trained::nothing_seen()?;
         }
         params.head_init.replace(&mut model, outputs, params.seed.into())?;
+        computed::place(cell, &mut model, params.device)?;
         let examples = pictures.examples(&train)?;
         let (view, augment) = params.look(card.view, pictures.size());
         let spec = params.fit(view, augment);
         let session = cell.session();
         let valid = valid.map(|v| pictures.examples(&v)).transpose()?;
         let fit = train::fit(&mut model, &examples, valid.as_ref(), &spec, &session)?;
-        computed::training(cell, &spec, &fit);
+        computed::training(cell, &model, &spec, &fit);
         let logits = train::predict(&model, &pictures.examples(&test)?, &spec.view, TEST_BATCH, &session)?;
 
         let facts = [("train_images", train.rows() as u64), ("steps", fit.steps)];

@@ -3,6 +3,7 @@
 pub mod bit;
 mod body;
 pub mod config;
+mod device;
 pub mod head;
 mod images;
 mod precision;
@@ -12,7 +13,7 @@ pub use bit::Bit;
 pub use body::Keep;
 pub use config::BitConfig;
 pub use head::HeadInit;
-pub use images::Images;
+pub use images::{Images, Looks};
 pub use precision::Precision;
 
 #[cfg(test)]
@@ -27,7 +28,7 @@ mod tests {
     fn the_published_model_is_met() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/bit_model.json");
         let json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        for line in super::reference::check(&json).unwrap_or_else(|problem| panic!("{problem}")) {
+        for line in super::reference::check(&json, None).unwrap_or_else(|problem| panic!("{problem}")) {
             println!("{line}");
         }
     }

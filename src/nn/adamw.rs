@@ -13,7 +13,7 @@
 
 use super::buffer::Buffer;
 use super::kernel::{Kernel, versions};
-use super::optimizer::{Optimizer, Parts, owner};
+use super::optimizer::{Optimizer, Parts, Rule, owner};
 use super::parameter::Parameter;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -63,7 +63,17 @@ versions! {
 }
 
 /// The name of the number of steps in the state; no parameter is called so.
-const STEPS: &str = "steps";
+pub const STEPS: &str = "steps";
+
+/// Two halves of a number of steps, each of which an f32 holds exactly.
+pub fn halves(steps: u64) -> Vec<f32> {
+    vec![(steps >> 20) as f32, (steps & 0xf_ffff) as f32]
+}
+
+/// The number whose [`halves`] these are.
+pub fn whole([high, low]: [f32; 2]) -> u64 {
+    ((high as u64) << 20) | low as u64
+}
 
 impl AdamW {
     pub fn new(options: AdamWOptions) -> Self {
@@ -72,6 +82,10 @@ impl AdamW {
 }
 
 impl Optimizer for AdamW {
+    fn rule(&self) -> Rule {
+        Rule::AdamW(self.options.clone())
+    }
+
     fn step(&mut self, kernel: Kernel, parameters: &mut [Parameter], _classes: usize, lr: f64) {
         self.moments.resize_with(parameters.len(), Default::default);
         self.steps += 1;
@@ -107,9 +121,7 @@ impl Optimizer for AdamW {
         if self.steps == 0 {
             return Vec::new();
         }
-        // Two halves, each of which an f32 holds exactly.
-        let halves = vec![(self.steps >> 20) as f32, (self.steps & 0xf_ffff) as f32];
-        let mut state = vec![(STEPS.to_string(), halves)];
+        let mut state = vec![(STEPS.to_string(), halves(self.steps))];
         for ((m, v), p) in self.moments.iter().zip(parameters).filter(|((m, _), _)| !m.is_empty()) {
             state.push((format!("first.{}", p.name), p.unpack(m)));
             state.push((format!("second.{}", p.name), p.unpack(v)));
@@ -123,7 +135,7 @@ impl Optimizer for AdamW {
         let mut steps = 0;
         for (name, values) in state {
             if let (STEPS, [high, low]) = (name.as_str(), values.as_slice()) {
-                steps = ((*high as u64) << 20) | *low as u64;
+                steps = whole([*high, *low]);
                 continue;
             }
             let known = |(which, name)| Some((which, name)).filter(|_| ["first", "second"].contains(&which));

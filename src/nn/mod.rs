@@ -18,6 +18,7 @@
 //! | `packing` | the order in which weights lie in memory |
 //! | `parameter` | a weight with its gradient, in packed or plain order |
 //! | `buffer` | aligned memory, planned and reused |
+//! | `cuda` | all of it on a GPU |
 //!
 //! Activations are NHWC. Every sum has a fixed order that depends neither on the number of
 //! threads nor on what else is in the batch. There is no graph and no autograd here: who calls
@@ -26,6 +27,7 @@
 pub mod adamw;
 pub mod buffer;
 pub mod conv;
+pub mod cuda;
 pub mod element;
 pub mod kernel;
 pub mod loss;

@@ -2,11 +2,23 @@
 //!
 //! One file an optimiser. How a pipeline names it is in `train/optimizer`.
 
-use super::{kernel::Kernel, parameter::Parameter, sgd_agc::SgdAgc};
+use super::adamw::AdamWOptions;
+use super::sgd_agc::{SgdAgc, SgdAgcOptions};
+use super::{kernel::Kernel, parameter::Parameter};
 use crate::error::{Error, Result};
+
+/// An update as a device knows it, with all that stays the same from step to step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rule {
+    SgdAgc(SgdAgcOptions),
+    AdamW(AdamWOptions),
+}
 
 /// From gradients to new weights.
 pub trait Optimizer: Send {
+    /// The same update for another machine.
+    fn rule(&self) -> Rule;
+
     /// One update of all parameters that have a gradient and are not frozen. `classes` is the number of the
     /// head's outputs.
     fn step(&mut self, kernel: Kernel, parameters: &mut [Parameter], classes: usize, lr: f64);
@@ -22,6 +34,10 @@ pub trait Optimizer: Send {
 }
 
 impl Optimizer for SgdAgc {
+    fn rule(&self) -> Rule {
+        Rule::SgdAgc(self.options().clone())
+    }
+
     fn step(&mut self, kernel: Kernel, parameters: &mut [Parameter], classes: usize, lr: f64) {
         SgdAgc::step(self, kernel, parameters, classes, lr);
     }

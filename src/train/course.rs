@@ -13,8 +13,12 @@ use super::{
     targets::{Owned, TargetRule, balanced, class_counts},
 };
 use crate::{
-    data::loader::{Draw, Examples, Labels, TrainView},
+    data::{
+        self,
+        loader::{Draw, Examples, Labels, TrainView},
+    },
     error::Result,
+    model::Looks,
 };
 
 /// What a spec means for one dataset.
@@ -54,6 +58,11 @@ impl Course {
             evaluate_every: spec.evaluate_every.map_or(steps, |e| e.steps(per_epoch)),
             curve_every: spec.curve_every.unwrap_or(steps.div_ceil(100)).max(1),
         }
+    }
+
+    /// Whether validation or a point of the curve follows these many steps.
+    pub fn due(&self, done: u64) -> bool {
+        done == self.steps || done.is_multiple_of(self.evaluate_every) || done.is_multiple_of(self.curve_every)
     }
 }
 
@@ -121,6 +130,18 @@ impl<'a> Feed<'a> {
         let partners = mix.iter().flat_map(|m| &m.partners).map(|&p| draws[p as usize]).collect();
         let divisor = self.rule.divisor(self.train.labels(), &draws, mix.as_ref());
         Batch { draws, mix, partners, divisor }
+    }
+
+    /// The images of a part of a batch, for a device to render.
+    pub fn looks(&self, batch: &Batch, range: Range<usize>) -> Result<Looks> {
+        let FitSpec { view, augment, rand_augment, seed, .. } = self.spec;
+        let how = TrainView { view, augment, rand_augment: rand_augment.as_ref(), seed: *seed };
+        let partners = batch.mix.as_ref().map_or(&[][..], |_| &batch.partners[range.clone()]);
+        let share = batch.mix.as_ref().map(|m| m.share as f32);
+        let n = range.len();
+        let found = self.train.looks(&batch.draws[range], partners, &how)?;
+        let data::looks::Looks { height, width, bytes, table, operations, warped, scaling, shares } = found;
+        Ok(Looks { n, height, width, bytes, table, operations, warped, scaling, shares, share })
     }
 
     /// The images of a part of a batch.

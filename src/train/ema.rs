@@ -1,7 +1,7 @@
 //! A running mean of the weights: after each step, `mean += (1 - decay) (weights - mean)`.
 //!
 //! It begins at the first weights, without correction of that beginning. A weight that never moves has
-//! exactly itself as its mean.
+//! exactly itself as its mean. Where a device computes, the means are there.
 
 use rayon::prelude::*;
 
@@ -15,16 +15,31 @@ use crate::{
 pub struct Ema {
     decay: f64,
     means: Vec<Vec<f32>>,
+    /// A device keeps the means, and those here are not looked at.
+    placed: bool,
 }
 
 impl Ema {
     /// Begins at the weights of `model`.
     pub fn new(decay: f64, model: &Bit) -> Self {
-        Ema { decay, means: model.parameters().iter().map(|p| p.data.to_vec()).collect() }
+        Ema { decay, means: model.parameters().iter().map(|p| p.data.to_vec()).collect(), placed: false }
     }
 
-    /// Takes in the weights after a step.
+    /// Hands the means to the device that computes `model`, if one does.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn place(&mut self, model: &mut Bit) -> Result<()> {
+        let plain: Vec<_> = self.means.iter().zip(model.parameters()).map(|(mean, p)| p.unpack(mean)).collect();
+        self.placed = model.begin_means(&plain, 1.0 - self.decay)?;
+        Ok(())
+    }
+
+    /// Takes in the weights after a step; a device does so itself.
     pub fn update(&mut self, model: &Bit) {
+        if self.placed {
+            return;
+        }
         let share = (1.0 - self.decay) as f32;
         self.means.par_iter_mut().zip(model.parameters()).for_each(|(mean, p)| {
             mean.iter_mut().zip(p.data.iter()).for_each(|(m, w)| *m += share * (w - *m));
@@ -32,15 +47,30 @@ impl Ema {
     }
 
     /// Puts the means in the place of the weights, and the weights here; a second call undoes it.
-    pub fn swap(&mut self, model: &mut Bit) {
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn swap(&mut self, model: &mut Bit) -> Result<()> {
+        if self.placed {
+            return model.exchange_means();
+        }
         for (mean, p) in self.means.iter_mut().zip(model.parameters_mut()) {
             p.data.swap_with_slice(mean);
         }
+        Ok(())
     }
 
     /// By name, in PyTorch's layout.
-    pub fn state(&self, model: &Bit) -> Vec<(String, Vec<f32>)> {
-        self.means.iter().zip(model.parameters()).map(|(mean, p)| (p.name.clone(), p.unpack(mean))).collect()
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn state(&self, model: &Bit) -> Result<Vec<(String, Vec<f32>)>> {
+        let names = model.parameters().iter().map(|p| p.name.clone());
+        if self.placed {
+            return Ok(names.zip(model.means()?).collect());
+        }
+        let plain = self.means.iter().zip(model.parameters()).map(|(mean, p)| p.unpack(mean));
+        Ok(names.zip(plain).collect())
     }
 
     /// Takes back what [`Ema::state`] gave; exact to the bit.
@@ -69,16 +99,16 @@ mod tests {
         model.set("head.conv.bias", &[1.0, -2.0]).unwrap();
         ema.update(&model);
         ema.update(&model);
-        let state = ema.state(&model);
-        ema.swap(&mut model);
+        let state = ema.state(&model).unwrap();
+        ema.swap(&mut model).unwrap();
         let bias = model.get("head.conv.bias").unwrap();
         assert!((bias[0] - 0.19).abs() < 1e-6 && (bias[1] + 0.38).abs() < 1e-6, "{bias:?}");
         assert_eq!(model.get("root.conv.weight").unwrap(), root);
-        ema.swap(&mut model);
+        ema.swap(&mut model).unwrap();
         assert_eq!(model.get("head.conv.bias").unwrap(), [1.0, -2.0]);
         let mut other = Ema::new(0.9, &model);
         other.restore(&model, &state).unwrap();
-        assert_eq!(other.state(&model), state);
+        assert_eq!(other.state(&model).unwrap(), state);
         assert!(other.restore(&model, &state[1..]).is_err());
     }
 }

@@ -12,8 +12,14 @@
 //!
 //! Filling runs on the same rayon pool as the step, so that neither waits for the other and no thread is
 //! added. A cancelled run drops the unfinished step and writes the state after the last finished one.
+//!
+//! On a device nothing waits for a step: losses are read when the curve or a checkpoint asks for them, and weights
+//! and the optimiser's state come back then (see `settle`).
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -21,9 +27,10 @@ use super::{
     Session,
     checkpoint::State,
     collective::share,
-    course::{Course, Feed},
+    course::{Batch, Course, Feed},
     curve::{Best, CurvePoint},
-    memory, ranks,
+    memory::{self, MicroBatch},
+    ranks,
     reduce::Reducer,
     run::Run,
     spec::{ClassWeights, FitSpec, Keep},
@@ -32,8 +39,14 @@ use crate::{
     data::loader::{Examples, Labels},
     digest::Digest,
     error::{Error, Result},
-    model::bit::{Bit, Images},
-    nn::optimizer::{Optimizer, Parts},
+    model::{
+        Looks,
+        bit::{Bit, Images},
+    },
+    nn::{
+        Targets,
+        optimizer::{Optimizer, Parts},
+    },
 };
 
 /// What a training came to; the weights are in the model.
@@ -102,29 +115,39 @@ pub(super) fn fit_rank(
     model.set_keep(spec.checkpoint.keep());
     let (height, width) = spec.view.size(train.dims());
     let image_bytes = memory::activation_bytes(model.config(), (height, width), spec.precision, spec.checkpoint);
-    let micro = memory::micro_batch(spec.micro_batch, share.len(), image_bytes);
+    let micro = match (spec.micro_batch, fitting(model, train, spec, share.len(), (height, width))?) {
+        (Some(MicroBatch::Auto(_)), Some(most)) => most.max(1),
+        (asked, _) => memory::micro_batch(asked, share.len(), image_bytes),
+    };
     let course = Course::new(spec, train.len());
     let mut feed = Feed::new(train, spec, course.mixup, micro, share);
     let mut optimizer = optimizer(model, spec);
     let fingerprint = if session.checkpoint.is_some() { fingerprint(model, train, spec)? } else { String::new() };
     let mut run = Run::resume(model, &mut *optimizer, spec, fingerprint, session)?;
     let mut reducer = Reducer::new(model, collective);
+    run.place_means(model)?;
+    let here = model.machine().is_none();
+    // A device alone tells its losses when they are asked for; ranks agree on theirs in every step.
+    let lazy = !here && alone;
     session.progress.begin(course.steps, "steps");
     session.progress.advance(run.state.step);
 
     let parts = feed.parts();
     let mut pace = Pace::default();
-    let (mut front, mut back) = (Vec::new(), Vec::new());
+    let (mut front, mut back) = (Filled::default(), Filled::default());
     let mut batch = feed.batch(run.state.step);
     if run.state.step < course.steps {
-        feed.fill(&batch, parts[0].clone(), &mut front)?;
+        front.fill(&feed, &batch, parts[0].clone(), here)?;
     }
     let mut saved = Instant::now();
     loop {
         if run.state.followed < run.state.step {
+            if course.due(run.state.step) || model.unread_losses() >= UNREAD {
+                settle(&mut run, model, &mut *optimizer, &course, session)?;
+            }
             let followed = run.follow(model, valid, spec, micro, &course, session);
             if matches!(followed, Err(Error::Interrupted)) {
-                run.save(model, &*optimizer, session)?;
+                save(&mut run, model, &mut *optimizer, &course, session)?;
             }
             followed?;
         }
@@ -132,7 +155,7 @@ pub(super) fn fit_rank(
             break;
         }
         if saved.elapsed().as_secs() >= session.checkpoint_every_s && run.state.step > 0 {
-            run.save(model, &*optimizer, session)?;
+            save(&mut run, model, &mut *optimizer, &course, session)?;
             saved = Instant::now();
         }
         let step = run.state.step;
@@ -142,7 +165,7 @@ pub(super) fn fit_rank(
         model.zero_gradients();
         for (k, part) in parts.iter().enumerate() {
             if alone && session.cancel.requested() {
-                run.save(model, &*optimizer, session)?;
+                save(&mut run, model, &mut *optimizer, &course, session)?;
                 return Err(Error::Interrupted);
             }
             let next = match parts.get(k + 1) {
@@ -150,20 +173,26 @@ pub(super) fn fit_rank(
                 None => upcoming.as_ref().map(|b| (b, &parts[0])),
             };
             let targets = feed.targets(&batch, part.clone());
-            let images = Images { data: &front, n: part.len(), height, width };
+            let images = Images { data: &front.rendered, n: part.len(), height, width };
             let (last, scale) = (k + 1 == parts.len(), batch.scale());
-            let mut backward = || match last {
-                true => reducer.backward(model, &images, &targets.borrow(), scale),
-                false => model.loss_backward(&images, &targets.borrow(), scale),
+            let mut backward = || match (&front.looks, last) {
+                (Some(looks), _) => model.accumulate_looks(looks, &targets.borrow(), scale).map(|()| None),
+                (None, true) => reducer.backward(model, &images, &targets.borrow(), scale).map(Some),
+                (None, false) => model.loss_backward(&images, &targets.borrow(), scale).map(Some),
             };
             let (computed, filled) = rayon::join(
                 || (backward(), Instant::now()),
-                || next.map_or(Ok(()), |(b, part)| feed.fill(b, part.clone(), &mut back)),
+                || next.map_or(Ok(()), |(b, part)| back.fill(&feed, b, part.clone(), here)),
             );
-            pace.waited += computed.1.elapsed();
-            loss += computed.0?;
+            // A device has only been told by now, and what it waits for is not known here.
+            pace.waited += if here { computed.1.elapsed() } else { Duration::ZERO };
+            loss += computed.0?.unwrap_or(0.0);
             filled?;
             std::mem::swap(&mut front, &mut back);
+        }
+        if !here && !alone {
+            model.sum_gradients(&|_, _| Ok(false), &|values| collective.all_reduce(values))?;
+            loss = model.pending_loss()?;
         }
         // Of all ranks; a sum above 0 is a request to stop at one of them.
         let mut told = [loss, f64::from(u8::from(!alone && session.cancel.requested()))];
@@ -171,29 +200,119 @@ pub(super) fn fit_rank(
         let [loss, stop] = told;
         let lr = course.rates.at(step);
         if !loss.is_finite() {
-            let norms = largest_norms(model);
-            let checkpoint = run.keep_any(model, &*optimizer, session)?;
-            return Err(Error::NotFinite { loss, step, lr, norms, checkpoint });
+            return Err(not_finite(&mut run, model, &*optimizer, &course, loss, session)?);
         }
         model.step(&mut *optimizer, lr);
         run.average(model);
         run.state.step += 1;
         pace.steps += 1;
         pace.whole += begun.elapsed();
-        run.state.loss_sum += loss;
-        run.state.loss_count += 1;
+        if !lazy {
+            model.take_losses()?;
+            run.state.loss_sum += loss;
+            run.state.loss_count += 1;
+        }
         session.progress.advance(1);
         if let Some(next) = upcoming {
             batch = next;
         }
         if stop > 0.0 {
-            run.save(model, &*optimizer, session)?;
+            save(&mut run, model, &mut *optimizer, &course, session)?;
             return Err(Error::Interrupted);
         }
     }
     run.settle(model, spec)?;
     let State { curve, step, best, .. } = run.state;
     Ok(Fit { curve, steps: step, best, resumed_from: run.resumed_from, pace })
+}
+
+/// The images of a micro-batch, rendered here or to be rendered by a device.
+#[derive(Default)]
+struct Filled {
+    rendered: Vec<f32>,
+    looks: Option<Looks>,
+}
+
+impl Filled {
+    fn fill(&mut self, feed: &Feed<'_>, batch: &Batch, part: Range<usize>, here: bool) -> Result<()> {
+        if here {
+            return feed.fill(batch, part, &mut self.rendered);
+        }
+        self.looks = Some(feed.looks(batch, part)?);
+        Ok(())
+    }
+}
+
+/// Losses that a device may keep to itself.
+const UNREAD: u64 = 64;
+
+/// Takes in the losses of the steps that a device has made since the last time. Nothing on the CPU.
+fn settle(
+    run: &mut Run,
+    model: &mut Bit,
+    optimizer: &mut dyn Optimizer,
+    course: &Course,
+    session: &Session,
+) -> Result<()> {
+    let first = run.state.step - model.unread_losses();
+    for (step, loss) in (first..).zip(model.take_losses()?) {
+        if !loss.is_finite() {
+            // The device made no step after it.
+            run.state.step = step;
+            model.gather_gradients()?;
+            bring_back(model, optimizer)?;
+            return Err(not_finite(run, model, optimizer, course, loss, session)?);
+        }
+        run.state.loss_sum += loss;
+        run.state.loss_count += 1;
+    }
+    Ok(())
+}
+
+/// Brings weights and the optimiser's state back from a device.
+fn bring_back(model: &mut Bit, optimizer: &mut dyn Optimizer) -> Result<()> {
+    model.gather()?;
+    model.gather_state(optimizer)
+}
+
+fn save(
+    run: &mut Run,
+    model: &mut Bit,
+    optimizer: &mut dyn Optimizer,
+    course: &Course,
+    session: &Session,
+) -> Result<()> {
+    settle(run, model, optimizer, course, session)?;
+    bring_back(model, optimizer)?;
+    run.save(model, optimizer, session)
+}
+
+/// The error of a loss that is no number in the step after the finished ones.
+fn not_finite(
+    run: &mut Run,
+    model: &Bit,
+    optimizer: &dyn Optimizer,
+    course: &Course,
+    loss: f64,
+    session: &Session,
+) -> Result<Error> {
+    let step = run.state.step;
+    let norms = largest_norms(model);
+    let checkpoint = run.keep_any(model, optimizer, session)?;
+    Ok(Error::NotFinite { loss, step, lr: course.rates.at(step), norms, checkpoint })
+}
+
+/// The images of a step that a device has room for; none on the CPU, or where it was not asked.
+fn fitting(model: &Bit, train: &Examples, spec: &FitSpec, batch: usize, size: (usize, usize)) -> Result<Option<usize>> {
+    if !matches!(spec.micro_batch, Some(MicroBatch::Auto(_))) {
+        return Ok(None);
+    }
+    // Only their kind matters: it decides what is kept beside the logits.
+    let targets = match train.labels() {
+        Labels::Class { .. } => Targets::Soft(&[]),
+        Labels::Multi { .. } => Targets::Multi(&[]),
+    };
+    model.fitting(batch, size, &targets)
 }
 
 fn check(model: &Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec) -> Result<()> {
@@ -283,7 +402,7 @@ fn fingerprint(model: &Bit, train: &Examples, spec: &FitSpec) -> Result<String> 
         "weights": Digest(*weights.finalize().as_bytes()),
         "spec": serde_json::to_value(spec)?,
         "labels": labels,
-        "kernel": spec.precision.kernel_name(),
+        "kernel": model.family(),
         "pixels": [dims.height, dims.width, dims.channels],
     });
     Ok(Digest::of_json(&parts).hex())

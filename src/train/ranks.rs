@@ -30,7 +30,7 @@ pub fn in_threads(
     let threads = (rayon::current_num_threads() / ranks).max(1);
     let mut copies = Vec::with_capacity(ranks - 1);
     for _ in 1..ranks {
-        copies.push(copy(model));
+        copies.push(copy(model)?);
     }
     let models = std::iter::once(model).chain(copies.iter_mut());
     let ends: Vec<Result<Fit>> = std::thread::scope(|scope| {
@@ -73,11 +73,12 @@ pub fn in_threads(
     Ok(first)
 }
 
-/// A network with the same weights.
-fn copy(model: &Bit) -> Bit {
+/// A network with the same weights, on the same machine.
+fn copy(model: &Bit) -> Result<Bit> {
     let mut copy = Bit::new(model.config().clone(), 0);
     for (to, from) in copy.parameters_mut().iter_mut().zip(model.parameters()) {
         to.data.copy_from_slice(&from.data);
     }
-    copy
+    copy.place(model.machine().cloned())?;
+    Ok(copy)
 }

@@ -68,7 +68,7 @@ impl Run {
     /// Writes a checkpoint of the last finished step.
     pub fn save(&mut self, model: &Bit, optimizer: &dyn Optimizer, session: &Session) -> Result<()> {
         let Some(folder) = session.checkpoint else { return Ok(()) };
-        let mean = self.ema.as_ref().map_or(Vec::new(), |ema| ema.state(model));
+        let mean = self.ema.as_ref().map_or(Ok(Vec::new()), |ema| ema.state(model))?;
         checkpoint::save(folder, model, &optimizer.state(model.parameters()), &self.best, &mean, &self.state)?;
         self.saved = Some(self.state.step);
         Ok(())
@@ -81,6 +81,11 @@ impl Run {
             self.save(model, optimizer, session)?;
         }
         Ok(self.saved)
+    }
+
+    /// Has a device keep the means of the weights, where there are any.
+    pub fn place_means(&mut self, model: &mut Bit) -> Result<()> {
+        self.ema.as_mut().map_or(Ok(()), |ema| ema.place(model))
     }
 
     /// Takes the weights of a finished step into their mean.
@@ -105,9 +110,12 @@ impl Run {
         let due = valid.filter(|_| last || done.is_multiple_of(course.evaluate_every));
         let scored = match due {
             Some(valid) => {
-                self.exchange(model);
+                self.exchange(model)?;
+                if spec.keep == Keep::Best {
+                    model.gather()?;
+                }
                 let scored = self.validate(model, valid, spec, micro, session);
-                self.exchange(model);
+                self.exchange(model)?;
                 Some(scored?)
             }
             None => None,
@@ -128,10 +136,8 @@ impl Run {
     }
 
     /// Puts the means of the weights into the model, or takes them out again; nothing without means.
-    fn exchange(&mut self, model: &mut Bit) {
-        if let Some(ema) = &mut self.ema {
-            ema.swap(model);
-        }
+    fn exchange(&mut self, model: &mut Bit) -> Result<()> {
+        self.ema.as_mut().map_or(Ok(()), |ema| ema.swap(model))
     }
 
     fn validate(
@@ -161,7 +167,8 @@ impl Run {
 
     /// Leaves in the model what the training ends with: the best weights, the means, or those of the last step.
     pub fn settle(&mut self, model: &mut Bit, spec: &FitSpec) -> Result<()> {
-        self.exchange(model);
+        self.exchange(model)?;
+        model.gather()?;
         if spec.keep == Keep::Best {
             for (name, tensor) in &self.best {
                 model.load(name, tensor)?;

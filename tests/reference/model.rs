@@ -2,8 +2,10 @@
 
 use scaleshot::model::{Bit, BitConfig, Images};
 use scaleshot::nn::Targets;
+use scaleshot::nn::cuda::Machine;
 use scaleshot::nn::sgd_agc::{SgdAgc, SgdAgcOptions};
 use serde_json::Value;
+use std::sync::Arc;
 
 const PASSES: f64 = 1e-4;
 const NORMS: f64 = 1e-3;
@@ -68,9 +70,10 @@ fn model(json: &Value) -> Result<Bit, String> {
     Ok(bit)
 }
 
-fn run(json: &Value, run: &Value) -> Result<String, String> {
+fn run(json: &Value, run: &Value, machine: Option<&Arc<dyn Machine>>) -> Result<String, String> {
     let config = &json["config"];
     let mut bit = model(json)?;
+    bit.place(machine.cloned()).map_err(|e| e.to_string())?;
     let shape: Vec<usize> = numbers(&config["shape"]).iter().map(|&s| s as usize).collect();
     let &[n, channels, height, width] = shape.as_slice() else { return Err(format!("shape {shape:?}")) };
     let mut data = vec![0f32; n * channels * height * width];
@@ -131,6 +134,7 @@ fn run(json: &Value, run: &Value) -> Result<String, String> {
         let what = format!("{task}: loss after step {}", step["step"]);
         worst[1] = worst[1].max(near(&what, loss, number(step, "loss_after")?, PASSES)?);
     }
+    bit.gather().map_err(|e| e.to_string())?;
     for (entry, before) in list(run, "moved_l2")?.iter().zip(&before) {
         let name = entry["name"].as_str().unwrap_or_default();
         let after = bit.get(name).map_err(|e| e.to_string())?;
@@ -145,11 +149,11 @@ fn run(json: &Value, run: &Value) -> Result<String, String> {
     ))
 }
 
-/// What held, one line a run, or the first thing that did not.
-pub fn check(json: &Value) -> Result<Vec<String>, String> {
+/// What held, one line a run, or the first thing that did not; on a device where one is given.
+pub fn check(json: &Value, machine: Option<&Arc<dyn Machine>>) -> Result<Vec<String>, String> {
     let runs = list(json, "runs")?;
     if runs.is_empty() {
         return Err("no runs".into());
     }
-    runs.iter().map(|r| run(json, r)).collect()
+    runs.iter().map(|r| run(json, r, machine)).collect()
 }

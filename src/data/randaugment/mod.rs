@@ -135,6 +135,41 @@ impl Operation {
     }
 }
 
+/// Words of an operation as a device reads it.
+pub const OPERATION_WORDS: usize = 8;
+
+impl Operation {
+    /// The operation with this magnitude on a picture of this size, as `nn/cuda/source/operate.cu` reads it: its code
+    /// there, the bits of a factor, and where pixels come from.
+    pub fn words(self, magnitude: f64, height: usize, width: usize) -> [u64; OPERATION_WORDS] {
+        let plain = |code: u64, factor: f64| [code, factor.to_bits(), 0, 0, 0, 0, 0, 0];
+        let gather = |steps: [i64; 6]| {
+            let [a, b, c, d, e, f] = steps.map(|v| v as u64);
+            [1, 0, a, b, c, d, e, f]
+        };
+        let shear = magnitude.atan().tan();
+        match self {
+            Identity => plain(0, 0.0),
+            ShearX => gather(geometry::steps([1.0, shear, 0.0, 0.0, 1.0, 0.0])),
+            ShearY => gather(geometry::steps([1.0, 0.0, 0.0, shear, 1.0, 0.0])),
+            TranslateX => gather(geometry::shift_steps(magnitude as i64, 0)),
+            TranslateY => gather(geometry::shift_steps(0, magnitude as i64)),
+            Rotate => match geometry::rotation(height, width, magnitude) {
+                Some(matrix) => gather(geometry::steps(matrix)),
+                None => plain(0, 0.0),
+            },
+            Brightness => plain(2, 1.0 + magnitude),
+            Color => plain(3, 1.0 + magnitude),
+            Contrast => plain(4, 1.0 + magnitude),
+            Sharpness => plain(5, 1.0 + magnitude),
+            Posterize => plain(6, f64::from(8u32.saturating_sub(magnitude as u32))),
+            Solarize => plain(7, magnitude),
+            AutoContrast => plain(8, 0.0),
+            Equalize => plain(9, 0.0),
+        }
+    }
+}
+
 /// `torch.linspace(from, to, steps + 1)[at]` in float32: the second half is counted from the end.
 fn spaced(from: f64, to: f64, at: u32, steps: u32) -> f64 {
     let (from, to) = (from as f32, to as f32);
@@ -155,17 +190,21 @@ impl RandAugment {
         out
     }
 
-    /// Draws and applies the operations; `stream` is that of the image's (seed, epoch, example).
-    pub fn apply(&self, mut picture: Picture, stream: &mut Stream) -> Picture {
-        for _ in 0..self.n {
+    /// The operations of one image of this size with their magnitudes; `stream` is that of the image's (seed, epoch,
+    /// example).
+    pub fn draw(&self, height: usize, width: usize, stream: &mut Stream) -> Vec<(Operation, f64)> {
+        let one = |_| {
             let (_, operation) = OPERATIONS[stream.below(OPERATIONS.len() as u64) as usize];
-            let mut magnitude = operation.magnitude(self.m, picture.height, picture.width);
-            if operation.signed() && stream.chance(0.5) {
-                magnitude = -magnitude;
-            }
-            picture = operation.apply(&picture, magnitude);
-        }
-        picture
+            let magnitude = operation.magnitude(self.m, height, width);
+            (operation, if operation.signed() && stream.chance(0.5) { -magnitude } else { magnitude })
+        };
+        (0..self.n).map(one).collect()
+    }
+
+    /// Draws and applies the operations.
+    pub fn apply(&self, picture: Picture, stream: &mut Stream) -> Picture {
+        let drawn = self.draw(picture.height, picture.width, stream);
+        drawn.into_iter().fold(picture, |picture, (operation, magnitude)| operation.apply(&picture, magnitude))
     }
 }
 

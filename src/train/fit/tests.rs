@@ -17,6 +17,7 @@ use crate::{
         sampling::ImageDims,
     },
     model::{Precision, config::BitConfig},
+    nn::cuda::host::Host,
     progress::{Cancel, Progress, Silent},
     random::stream::Stream,
     train::{
@@ -113,11 +114,50 @@ fn an_interrupted_run_ends_with_the_same_bits() {
     let plain = FitSpec::sgd_agc(0.05, 11);
     let averaged = FitSpec { precision: Precision::Bf16, ema: Some(0.8), ..plain.clone() };
     let adam = FitSpec { optimizer: adamw, checkpoint: Checkpointing::Blocks, ..plain.clone() };
-    [plain, averaged, adam].into_iter().for_each(interrupted);
+    for spec in [plain, averaged, adam] {
+        interrupted(spec.clone(), tiny);
+        interrupted(spec, placed);
+    }
+}
+
+/// The same network on a device: the host machine, which runs what a GPU would.
+fn placed(seed: u64) -> Bit {
+    let mut model = tiny(seed);
+    model.place(Some(Host::get())).unwrap();
+    model
+}
+
+#[test]
+fn a_device_follows_the_processor_and_stops_before_a_loss_that_is_no_number() {
+    let (train, valid) = (stripes(24, 1), stripes(10, 2));
+    let spec = FitSpec {
+        batch: 8,
+        micro_batch: Some(MicroBatch::Auto(Auto::Auto)),
+        ema: Some(0.5),
+        evaluate_every: Some(Every::Steps(2)),
+        ..FitSpec::sgd_agc(0.02, 5)
+    };
+    let (mut here, mut there) = (tiny(1), placed(1));
+    let wanted = alone(&mut here, &train, Some(&valid), &spec).unwrap();
+    let found = alone(&mut there, &train, Some(&valid), &spec).unwrap();
+    assert_eq!(found.curve.len(), wanted.curve.len());
+    for (f, w) in found.curve.iter().zip(&wanted.curve) {
+        let near = |f: f64, w: f64| (f - w).abs() < 1e-3 * w;
+        assert!((f.step, f.lr) == (w.step, w.lr) && near(f.loss, w.loss), "{f:?}, expected {w:?}");
+        assert!(f.valid_loss.is_some() == w.valid_loss.is_some());
+        assert!(f.valid_loss.zip(w.valid_loss).is_none_or(|(f, w)| near(f, w)), "{f:?}, expected {w:?}");
+    }
+    let mut broken = placed(1);
+    let mut head = broken.get("head.conv.bias").unwrap();
+    head[0] = f32::NAN;
+    broken.set("head.conv.bias", &head).unwrap();
+    let stopped = alone(&mut broken, &train, None, &FitSpec { ema: None, ..spec });
+    assert!(matches!(stopped, Err(Error::NotFinite { step: 0, loss, .. }) if loss.is_nan()), "{stopped:?}");
+    assert_eq!(broken.get("root.conv.weight").unwrap(), tiny(1).get("root.conv.weight").unwrap());
 }
 
 /// Stops a run again and again, and compares where it ends with a run that nobody stopped.
-fn interrupted(spec: FitSpec) {
+fn interrupted(spec: FitSpec, fresh: fn(u64) -> Bit) {
     let (train, valid) = (stripes(24, 1), stripes(10, 2));
     let spec = FitSpec {
         batch: 10,
@@ -132,7 +172,7 @@ fn interrupted(spec: FitSpec) {
         keep: if spec.ema.is_some() { Keep::Last } else { Keep::Best },
         ..spec
     };
-    let mut whole = tiny(1);
+    let mut whole = fresh(1);
     let expected = alone(&mut whole, &train, Some(&valid), &spec).unwrap();
     let mut stream = Stream::new(9, "stops", 0, 0);
     for _ in 0..3 {
@@ -141,7 +181,7 @@ fn interrupted(spec: FitSpec) {
         let (model, fit) = loop {
             let cancel = Cancel::default();
             let progress = StopAfter { left: AtomicU64::new(1 + stream.below(5)), cancel: cancel.clone() };
-            let mut model = tiny(1);
+            let mut model = fresh(1);
             match fit(&mut model, &train, Some(&valid), &spec, &session(&progress, &cancel, Some(dir.path()))) {
                 Ok(fit) => break (model, fit),
                 Err(Error::Interrupted) => stops += 1,

@@ -1,0 +1,143 @@
+//! Steps and inference on a GPU, as a worker of `peers/compare_cuda.py`: one line of JSON in, one line out.
+//!
+//! | in | out |
+//! |---|---|
+//! | `{"model", "px", "batch", "micro", "precision", "mode": "train" or "infer"}` | `{"ready": what computes, "flops"}`, after warming up |
+//! | `{"steps": n}` | `{"seconds": of one, "peak_bytes", "loss"}` |
+//!
+//! Inputs are random and fresh for every request, and sent from the host in every step, beside the computing. A time
+//! is that of n steps from one wait for the GPU to the next. It compares with nothing itself.
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::Instant;
+
+use scaleshot::error::{Error, Result};
+use scaleshot::model::{Bit, BitConfig, Images, Precision};
+use scaleshot::nn::cuda::{Machine, open};
+use scaleshot::nn::{SgdAgc, Targets, sgd_agc::SgdAgcOptions};
+use scaleshot::random::stream::Stream;
+use serde_json::{Value, json};
+
+const CLASSES: usize = 10;
+const WARM_UP: usize = 4;
+
+struct Work {
+    machine: Arc<dyn Machine>,
+    bit: Bit,
+    optimizer: SgdAgc,
+    px: usize,
+    batch: usize,
+    micro: usize,
+    train: bool,
+    /// Bytes that were free before the network came.
+    free: u64,
+    asked: u64,
+}
+
+fn main() {
+    let mut work: Option<Work> = None;
+    for line in std::io::stdin().lock().lines() {
+        let answer = line.map_err(Error::io("stdin")).and_then(|line| answer(&mut work, &serde_json::from_str(&line)?));
+        match answer {
+            Ok(answer) => println!("{answer}"),
+            Err(e) => {
+                println!("{}", json!({"error": e.to_string(), "hint": e.hint()}));
+                work = None;
+            }
+        }
+    }
+}
+
+fn answer(work: &mut Option<Work>, asked: &Value) -> Result<Value> {
+    if asked["model"].is_string() {
+        // What the last case holds is free before the next one measures what is.
+        *work = None;
+        let mut new = Work::new(asked)?;
+        new.steps(WARM_UP)?;
+        let flops = flops(new.bit.config(), new.px) * new.batch as f64;
+        let ready = json!({"ready": new.bit.family(), "flops": flops});
+        *work = Some(new);
+        return Ok(ready);
+    }
+    let work = work.as_mut().ok_or_else(|| Error::invalid("no case yet"))?;
+    let steps = asked["steps"].as_u64().unwrap_or(1).max(1) as usize;
+    let (seconds, loss) = work.steps(steps)?;
+    let peak = work.free.saturating_sub(work.machine.room()?);
+    Ok(json!({"seconds": seconds / steps as f64, "peak_bytes": peak, "loss": loss}))
+}
+
+impl Work {
+    fn new(asked: &Value) -> Result<Self> {
+        let machine = open(0)?;
+        let free = machine.room()?;
+        let number = |name: &str| asked[name].as_u64().map(|n| n as usize);
+        let name = asked["model"].as_str().unwrap_or_default();
+        let mut bit = Bit::new(BitConfig::parse(name, CLASSES)?, 0);
+        bit.set_precision(if asked["precision"] == "bf16" { Precision::Bf16 } else { Precision::F32 });
+        bit.place(Some(machine.clone()))?;
+        let (px, batch, train) = (number("px").unwrap_or(224), number("batch").unwrap_or(64), asked["mode"] != "infer");
+        let fitting = bit.fitting(batch, (px, px), &Targets::Class(&[]))?.unwrap_or(batch);
+        let micro = number("micro").unwrap_or(if train { fitting.max(1) } else { batch });
+        let optimizer = SgdAgc::new(SgdAgcOptions::default());
+        Ok(Work { machine, bit, optimizer, px, batch, micro, train, free, asked: 0 })
+    }
+
+    /// Seconds of some steps, and the last loss; an error where that is no number.
+    fn steps(&mut self, steps: usize) -> Result<(f64, Option<f64>)> {
+        self.asked += 1;
+        let mut stream = Stream::new(self.asked, "bench cuda", 0, 0);
+        let image = self.px * self.px * 3;
+        let data: Vec<f32> = (0..self.micro * image).map(|_| stream.range(-1.0, 1.0) as f32).collect();
+        let classes: Vec<i32> = (0..self.micro).map(|_| stream.below(CLASSES as u64) as i32).collect();
+        self.machine.room()?;
+        let begun = Instant::now();
+        for _ in 0..steps {
+            if self.train {
+                self.bit.zero_gradients();
+            }
+            for first in (0..self.batch).step_by(self.micro) {
+                let n = self.micro.min(self.batch - first);
+                let x = Images { data: &data[..n * image], n, height: self.px, width: self.px };
+                if self.train {
+                    self.bit.accumulate(&x, &Targets::Class(&classes[..n]), 1.0 / self.batch as f64)?;
+                } else if self.bit.logits(&x)?.iter().any(|v| !v.is_finite()) {
+                    return Err(Error::invalid("logits are no numbers"));
+                }
+            }
+            if self.train {
+                self.bit.step(&mut self.optimizer, 0.003);
+            }
+        }
+        let losses = self.bit.take_losses()?;
+        let seconds = begun.elapsed().as_secs_f64();
+        match losses.iter().find(|loss| !loss.is_finite()) {
+            Some(loss) => Err(Error::invalid(format!("the loss is {loss}"))),
+            None => Ok((seconds, losses.last().copied())),
+        }
+    }
+}
+
+/// Floating-point operations of one image's forward pass, convolutions alone.
+fn flops(config: &BitConfig, px: usize) -> f64 {
+    let root = config.channels(64);
+    let mut side = px.div_ceil(2);
+    let mut sum = side * side * 147 * root;
+    side = side.div_ceil(2);
+    let mut inputs = root;
+    for (block, &units) in config.blocks.iter().enumerate() {
+        let (middle, outputs) = (config.channels(64 << block), config.channels(256 << block));
+        for unit in 0..units {
+            let before = side;
+            if block > 0 && unit == 0 {
+                side = side.div_ceil(2);
+            }
+            sum += before * before * inputs * middle + side * side * (9 * middle * middle + middle * outputs);
+            if inputs != outputs {
+                sum += side * side * inputs * outputs;
+            }
+            inputs = outputs;
+        }
+    }
+    2.0 * sum as f64
+}

@@ -1,0 +1,56 @@
+#!/bin/sh
+# All GPU tests and the bench, in one call of under nine minutes, on a machine with nothing but a driver, CUDA's
+# libraries and PyTorch: sh run.sh [FOLDER FOR RESULTS]. Leaves tests.json, doctor.json and cuda.json there.
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:-$here/results}
+mkdir -p "$out"
+# The libraries that PyTorch brought, where they are not on the path already.
+python=${PYTHON:-python3}
+found=$("$python" - <<'PY'
+import glob, os, site, sys
+roots = site.getsitepackages() + [site.getusersitepackages()] + sys.path
+folders = []
+for root in dict.fromkeys(r for r in roots if r):
+    folders += [d for d in glob.glob(os.path.join(root, "nvidia", "*", "lib")) if os.path.isdir(d)]
+print(":".join(dict.fromkeys(folders)))
+PY
+)
+# cudarc looks for libnccl.so; the wheel brings libnccl.so.2.
+links=$(mktemp -d)
+for program in scaleshot tests bench; do
+    gzip -dc "$here/$program.gz" > "$links/$program" && chmod +x "$links/$program"
+done
+for folder in $(echo "$found" | tr ':' ' '); do
+    for library in "$folder"/libnccl.so.2; do [ -e "$library" ] && ln -sf "$library" "$links/libnccl.so"; done
+done
+export LD_LIBRARY_PATH="$links:$found:${LD_LIBRARY_PATH:-}"
+export SCALESHOT_REFERENCE="$here/reference" SCALESHOT_REQUIRE_GPU=1 SCALESHOT_CUDA_CACHE="$links/cache"
+
+"$links/scaleshot" doctor --json --store "$links/store" > "$out/doctor.json"
+cat "$out/doctor.json"
+
+# One at a time: they share a GPU, and one that fails must not take the others down.
+: > "$out/tests.log"
+failed=0
+begun=$(date +%s)
+results=
+for name in $("$links/tests" --list 2>/dev/null | sed -n 's/: test$//p'); do
+    left=$((200 - ($(date +%s) - begun)))
+    if [ $left -le 0 ]; then
+        state="left out: the time was over"
+    elif timeout "$left" "$links/tests" --exact "$name" --nocapture >> "$out/tests.log" 2>&1; then
+        state=ok
+    else
+        state=failed
+        failed=1
+    fi
+    echo "test $name: $state"
+    results="$results,{\"test\":\"$name\",\"state\":\"$state\"}"
+done
+printf '[%s]\n' "${results#,}" > "$out/tests.json"
+[ $failed = 0 ] || tail -60 "$out/tests.log"
+
+SCALESHOT="$links/scaleshot" SCALESHOT_BENCH_CUDA="$links/bench" SCALESHOT_BENCH_OUT="$out/cuda.json" \
+    SCALESHOT_BENCH_SECONDS=${SCALESHOT_BENCH_SECONDS:-240} "$python" "$here/peers/compare_cuda.py"
+rm -rf "$links"
+exit $failed

@@ -1,0 +1,267 @@
+//! A network's weights on a machine, and the passes over images that were made ready there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::layout::Layout;
+use super::plan::{self, Ends, Goal, Places, Plan};
+use super::render::Rendering;
+use super::training::Training;
+use crate::error::{Error, Result};
+use crate::model::bit::Skeleton;
+use crate::model::images::{Images, Looks};
+use crate::nn::cuda::Machine;
+use crate::nn::cuda::op::{Memory, Op, Recorded};
+use crate::nn::cuda::update::Scalars;
+use crate::nn::cuda::weight;
+use crate::nn::parameter::Parameter;
+
+/// Input values that inference takes at a time: 64 images of 224 px.
+const INFERENCE_VALUES: usize = 64 * 224 * 224 * 3;
+/// Losses that may wait to be read.
+pub const LOSSES: usize = 256;
+/// Bytes beside planned buffers that are left alone: cuDNN's workspace and what the driver itself needs.
+const SPARE: u64 = 1 << 30;
+
+/// Images of a pass, and what it is for.
+type Shape = (usize, usize, usize, Goal);
+
+/// Images of a pass: rendered by the host, or to be rendered here.
+#[derive(Clone, Copy)]
+pub enum Input<'a> {
+    Rendered(Images<'a>),
+    Looks(&'a Looks),
+}
+
+impl Input<'_> {
+    /// Images, height and width.
+    pub fn size(&self) -> (usize, usize, usize) {
+        match self {
+            Input::Rendered(x) => (x.n, x.height, x.width),
+            Input::Looks(looks) => (looks.n, looks.height, looks.width),
+        }
+    }
+}
+
+struct Pass {
+    ends: Ends,
+    recorded: Box<dyn Recorded>,
+}
+
+/// Weights and passes on one machine.
+pub struct Network {
+    pub(super) machine: Arc<dyn Machine>,
+    pub(super) layout: Layout,
+    pub(super) places: Places,
+    pub(super) training: Training,
+    pub(super) rendering: Rendering,
+    /// Master weights have changed since what convolutions read was made of them.
+    pub(super) stale: bool,
+    narrow: bool,
+    passes: HashMap<Shape, Pass>,
+    arena: Option<Memory>,
+    table: u64,
+    /// Kept alive for their addresses: weights, what is made of them, and small things.
+    _memory: Vec<Memory>,
+}
+
+impl Network {
+    /// Puts the weights of a network on a machine.
+    pub fn new(machine: Arc<dyn Machine>, net: &Skeleton<'_>) -> Result<Self> {
+        let narrow = net.narrow();
+        let layout = Layout::new(net, narrow);
+        let mut memory = Vec::new();
+        let mut take = |bytes: usize| -> Result<u64> {
+            let new = machine.allocate(bytes as u64)?;
+            let start = new.start;
+            memory.push(new);
+            Ok(start)
+        };
+        let table = layout.table();
+        let places = Places {
+            data: take(4 * layout.len)?,
+            gradient: take(4 * layout.len)?,
+            hat: take(layout.hat_len * if narrow { 2 } else { 4 })?,
+            moments: take(8 * layout.row_count)?,
+            scalars: take(Scalars::BYTES as usize)?,
+            loss: take(8)?,
+        };
+        let table_at = take(8 * table.len())?;
+        let training = Training::new(take(8 * LOSSES)?, take(8)?);
+        write_words(&*machine, table_at, &table)?;
+        let passes = HashMap::new();
+        let network = Network {
+            machine,
+            layout,
+            places,
+            training,
+            rendering: Rendering::default(),
+            stale: true,
+            narrow,
+            passes,
+            arena: None,
+            table: table_at,
+            _memory: memory,
+        };
+        for (p, &start) in net.parameters.iter().zip(&network.layout.starts) {
+            network.write_rows(network.places.data, start, &weight::to_rows(p, &p.unpack(&p.data)))?;
+        }
+        Ok(network)
+    }
+
+    /// Brings the weights back.
+    pub fn download(&self, parameters: &mut [Parameter]) -> Result<()> {
+        for (at, p) in parameters.iter_mut().enumerate() {
+            p.data = p.pack(&self.plain(self.places.data, at, p)?);
+        }
+        Ok(())
+    }
+
+    /// Brings the gradients back.
+    pub fn download_gradients(&self, parameters: &mut [Parameter]) -> Result<()> {
+        for (at, p) in parameters.iter_mut().enumerate() {
+            p.gradient = p.pack(&self.plain(self.places.gradient, at, p)?);
+        }
+        Ok(())
+    }
+
+    /// One parameter's values in a buffer that has all of them, in PyTorch's order.
+    pub(super) fn plain(&self, buffer: u64, parameter: usize, p: &Parameter) -> Result<Vec<f32>> {
+        let mut bytes = vec![0u8; 4 * p.count()];
+        self.machine.read(buffer + 4 * self.layout.starts[parameter] as u64, &mut bytes)?;
+        Ok(weight::from_rows(p, &floats(&bytes)))
+    }
+
+    pub(super) fn write_rows(&self, buffer: u64, start: usize, rows: &[f32]) -> Result<()> {
+        self.machine.write(buffer + 4 * start as u64, &le_bytes(rows))
+    }
+
+    /// Makes what convolutions read of the master weights.
+    pub(super) fn standardise(&self) -> Op {
+        let Places { data, hat, moments, .. } = self.places;
+        weight::standardise(self.narrow, self.layout.row_count, data, hat, moments, self.table)
+    }
+
+    /// Features, or logits, of images.
+    pub fn infer(&mut self, net: &Skeleton<'_>, x: &Images<'_>, logits: bool) -> Result<Vec<f32>> {
+        let image = x.map().image();
+        let width = if logits { net.head.outputs } else { net.head.inputs };
+        let step = (INFERENCE_VALUES / image).max(1);
+        let mut out = Vec::with_capacity(x.n * width);
+        for first in (0..x.n).step_by(step) {
+            let n = step.min(x.n - first);
+            let part = Images { data: &x.data[first * image..][..n * image], n, ..*x };
+            let ends = self.start(net, &Input::Rendered(part), Goal::Infer)?;
+            self.go((n, x.height, x.width, Goal::Infer))?;
+            let mut bytes = vec![0u8; 4 * n * width];
+            self.machine.read(if logits { ends.logits } else { ends.features }, &mut bytes)?;
+            out.extend(floats(&bytes));
+        }
+        Ok(out)
+    }
+
+    /// Makes the pass ready and sends it its images.
+    pub(super) fn start(&mut self, net: &Skeleton<'_>, input: &Input<'_>, goal: Goal) -> Result<Ends> {
+        if self.stale {
+            self.machine.run(&[self.standardise()])?;
+            self.stale = false;
+        }
+        let (n, height, width) = input.size();
+        let ends = self.ready(net, (n, height, width, goal))?;
+        match input {
+            Input::Rendered(x) => {
+                // SAFETY: any f32 is four bytes; the view ends with this call.
+                let bytes = unsafe { std::slice::from_raw_parts(x.data.as_ptr().cast::<u8>(), 4 * x.data.len()) };
+                self.machine.feed(ends.x, bytes)?;
+            }
+            Input::Looks(looks) => self.render(looks, ends.x)?,
+        }
+        Ok(ends)
+    }
+
+    /// Runs a pass that was started.
+    pub(super) fn go(&self, shape: Shape) -> Result<()> {
+        let pass = self.passes.get(&shape).ok_or_else(|| Error::invalid("bug: a pass that was not made ready"))?;
+        pass.recorded.run(&*self.machine)
+    }
+
+    fn ready(&mut self, net: &Skeleton<'_>, shape: Shape) -> Result<Ends> {
+        if let Some(pass) = self.passes.get(&shape) {
+            return Ok(pass.ends);
+        }
+        let (n, height, width, goal) = shape;
+        let needs = self.plan(net, 0, shape);
+        if self.arena.as_ref().is_none_or(|arena| arena.bytes < needs.bytes) {
+            // What was recorded holds addresses of the old memory.
+            self.passes.clear();
+            self.arena = None;
+            let room = self.machine.room()?.saturating_sub(SPARE);
+            if needs.bytes > room {
+                return Err(self.too_large(net, shape, &needs, room));
+            }
+            self.arena =
+                Some(self.machine.allocate(needs.bytes).map_err(|_| self.too_large(net, shape, &needs, room))?);
+        }
+        let base = self.arena.as_ref().map_or(0, |arena| arena.start);
+        let Plan { ops, ends, .. } = self.plan(net, base, (n, height, width, goal));
+        let recorded = self.machine.record(ops)?;
+        self.passes.insert(shape, Pass { ends, recorded });
+        Ok(ends)
+    }
+
+    fn plan(&self, net: &Skeleton<'_>, base: u64, (n, height, width, goal): Shape) -> Plan {
+        plan::plan(net, &self.layout, self.places, base, (n, height, width), goal)
+    }
+
+    /// The most images, at most `batch` and in even parts of it, that a step has room for; 0 where one is too many.
+    pub fn fitting(&self, net: &Skeleton<'_>, batch: usize, size: (usize, usize), goal: Goal) -> Result<usize> {
+        let held = self.arena.as_ref().map_or(0, |arena| arena.bytes);
+        let room = (self.machine.room()? + held).saturating_sub(SPARE);
+        Ok(self.fits(net, batch, size, goal, room))
+    }
+
+    fn fits(&self, net: &Skeleton<'_>, batch: usize, (height, width): (usize, usize), goal: Goal, room: u64) -> usize {
+        let parts = (1..=batch).map(|parts| batch.div_ceil(parts));
+        let mut last = 0;
+        for n in parts {
+            if n != last && self.plan(net, 0, (n, height, width, goal)).bytes <= room {
+                return n;
+            }
+            last = n;
+        }
+        0
+    }
+
+    fn too_large(&self, net: &Skeleton<'_>, shape: Shape, needs: &Plan, room: u64) -> Error {
+        let (n, height, width, goal) = shape;
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        let error = Error::invalid(format!(
+            "{}: {n} images of {height} x {width} px need {:.2} GiB of buffers, most of them at {}, and {:.2} GiB are free",
+            self.machine.name(),
+            gib(needs.bytes),
+            needs.peak_layer,
+            gib(room),
+        ));
+        let fits = self.fits(net, n, (height, width), goal, room);
+        let hint = match (goal, fits) {
+            (Goal::Infer, _) => "compute on the CPU, or with smaller images".to_string(),
+            (_, 0) => "checkpoint: blocks keeps less; else smaller images or a smaller model".into(),
+            (_, fits) => {
+                format!("micro_batch: {fits} fits, and micro_batch: auto finds it; checkpoint: blocks keeps less")
+            }
+        };
+        error.with_hint(hint)
+    }
+}
+
+pub(super) fn write_words(machine: &dyn Machine, to: u64, words: &[u64]) -> Result<()> {
+    machine.write(to, &words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>())
+}
+
+pub(super) fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}

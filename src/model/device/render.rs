@@ -1,0 +1,84 @@
+//! Images rendered on the machine: from stored bytes to the input of a pass.
+
+use super::network::{Network, le_bytes, write_words};
+use crate::error::Result;
+use crate::model::images::Looks;
+use crate::nn::cuda::Machine;
+use crate::nn::cuda::image::{Frame, How};
+use crate::nn::cuda::op::{Memory, Op};
+
+/// Memory of rendering, which grows to the largest micro-batch.
+#[derive(Default)]
+pub struct Rendering {
+    bytes: Slot,
+    tables: Slot,
+    scaling: Slot,
+    values: [Slot; 2],
+    levels: [Slot; 2],
+}
+
+#[derive(Default)]
+struct Slot(Option<Memory>);
+
+impl Slot {
+    /// The address of at least `bytes` bytes.
+    fn take(&mut self, machine: &dyn Machine, bytes: usize) -> Result<u64> {
+        if self.0.as_ref().is_none_or(|memory| memory.bytes < bytes as u64) {
+            self.0 = None;
+            self.0 = Some(machine.allocate(bytes.max(1) as u64)?);
+        }
+        Ok(self.0.as_ref().map_or(0, |memory| memory.start))
+    }
+}
+
+impl Network {
+    /// Renders looks into the input of a pass at `x`.
+    pub(super) fn render(&mut self, looks: &Looks, x: u64) -> Result<()> {
+        let machine = self.machine.clone();
+        let machine = &*machine;
+        let mixed = looks.share.is_some();
+        let one = Frame { images: looks.n, height: looks.height, width: looks.width };
+        let all = Frame { images: if mixed { 2 * looks.n } else { looks.n }, ..one };
+        let room = &mut self.rendering;
+        let bytes = room.bytes.take(machine, looks.bytes.len())?;
+        let words: usize = looks.table.len() + looks.operations.iter().map(Vec::len).sum::<usize>();
+        let table = room.tables.take(machine, 8 * words)?;
+        let mut at = table + 8 * looks.table.len() as u64;
+        let scaling = room.scaling.take(machine, 4 * looks.scaling.len())?;
+        let how = How { table, scaling, shares: looks.shares };
+        machine.write(scaling, &le_bytes(&looks.scaling))?;
+        machine.feed(bytes, &looks.bytes)?;
+        write_words(machine, table, &looks.table)?;
+
+        // Without anything to follow, the first kernel writes where the pass reads.
+        let last = !looks.warped && looks.operations.is_empty() && !mixed;
+        let mut now = if last { x } else { room.values[0].take(machine, 4 * all.values())? };
+        let mut ops = vec![all.render(bytes, how, now)];
+        if looks.warped {
+            let to = room.values[1].take(machine, 4 * all.values())?;
+            ops.push(all.warp(now, how, to));
+            now = to;
+        }
+        if !looks.operations.is_empty() {
+            let mut levels = [0, 0];
+            for (level, slot) in levels.iter_mut().zip(&mut room.levels) {
+                *level = slot.take(machine, all.values())?;
+            }
+            ops.push(all.to_levels(now, how, levels[0]));
+            for operation in &looks.operations {
+                write_words(machine, at, operation)?;
+                ops.push(all.operate(levels[0], levels[1], at));
+                at += 8 * operation.len() as u64;
+                levels.swap(0, 1);
+            }
+            ops.push(all.from_levels(levels[0], how, now));
+        }
+        let half = now + 4 * one.values() as u64;
+        match looks.share {
+            Some(share) => ops.push(one.mix(now, half, x, share)),
+            None if now != x => ops.push(Op::Copy { from: now, to: x, bytes: 4 * one.values() as u64 }),
+            None => {}
+        }
+        machine.run(&ops)
+    }
+}

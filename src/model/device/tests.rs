@@ -1,0 +1,97 @@
+//! A network on the host machine against the network itself: the same weights, passes and steps.
+
+#[path = "../../../tests/cuda/network.rs"]
+mod network;
+#[path = "../../../tests/cuda/operators.rs"]
+mod operators;
+#[path = "../../../tests/cuda/rendering.rs"]
+mod rendering;
+
+use std::sync::Arc;
+
+use crate::model::reference;
+use crate::model::{Bit, BitConfig, Images};
+use crate::nn::Targets;
+use crate::nn::cuda::{Machine, host::Host};
+
+fn host() -> Arc<dyn Machine> {
+    Host::get()
+}
+
+#[test]
+fn norms_are_the_processors() {
+    operators::norms(&*host());
+}
+
+#[test]
+fn standardised_weights_are_the_processors() {
+    operators::standardised(&*host());
+}
+
+#[test]
+fn pools_are_the_processors() {
+    operators::pools(&*host());
+}
+
+#[test]
+fn heads_and_losses_are_the_processors() {
+    operators::heads(&*host());
+}
+
+#[test]
+fn updates_are_the_processors() {
+    operators::updates(&*host());
+}
+
+#[test]
+fn convolutions_have_their_shapes() {
+    operators::convolutions(&*host());
+}
+
+#[test]
+fn images_are_rendered_to_the_bit() {
+    rendering::looks(&*host());
+    rendering::operations(&*host());
+}
+
+#[test]
+fn passes_are_the_processors() {
+    network::passes(&host());
+}
+
+#[test]
+fn steps_are_the_processors_and_repeat_to_the_bit() {
+    network::steps(&host());
+}
+
+#[test]
+fn a_continued_training_is_the_same_to_the_bit() {
+    network::resumed(&host());
+}
+
+#[test]
+fn gradients_match_differences_of_the_loss() {
+    network::differences(&host());
+}
+
+#[test]
+fn the_published_model_is_met() {
+    network::reference(&host(), reference::check);
+}
+
+#[test]
+fn too_large_a_step_names_the_layer_and_the_way_out() {
+    let machine: Arc<dyn Machine> = Arc::new(Host::with_room((1 << 30) + (24 << 20)));
+    let mut bit = Bit::new(BitConfig::parse("bit-r14x0.25", 3).unwrap(), 1);
+    bit.place(Some(machine)).unwrap();
+    let data = vec![0.0; 64 * 64 * 64 * 3];
+    let x = Images { data: &data, n: 64, height: 64, width: 64 };
+    let targets = Targets::Class(&[0; 64]);
+    let e = bit.accumulate(&x, &targets, 1.0).unwrap_err();
+    assert!(e.to_string().contains("64 images of 64 x 64 px need") && e.to_string().contains("at body.block"), "{e}");
+    let hint = e.hint().unwrap();
+    let fits = bit.fitting(64, (64, 64), &targets).unwrap().unwrap();
+    assert!(hint.contains(&format!("micro_batch: {fits} fits")) && hint.contains("checkpoint: blocks"), "{hint}");
+    let part = Images { data: &data[..fits * 64 * 64 * 3], n: fits, ..x };
+    bit.accumulate(&part, &Targets::Class(&vec![0; fits]), 1.0).unwrap();
+}

@@ -1,0 +1,103 @@
+//! The kernels' programs from NVRTC, kept on disk by content, compute capability, driver and compiler.
+
+use std::path::PathBuf;
+
+use cudarc::nvrtc::{result, sys};
+
+use super::source;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// Where compiled programs are kept: `SCALESHOT_CUDA_CACHE`, else the user's cache folder.
+fn folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let own = || Some(set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?.join("scaleshot/cuda"));
+    set("SCALESHOT_CUDA_CACHE").or_else(own)
+}
+
+/// The cubin of all kernels for a compute capability such as (9, 0).
+///
+/// # Errors
+/// NVRTC is missing or refuses the program; its log is in the message.
+pub fn cubin(narrow: bool, capability: (i32, i32), driver: i32) -> Result<Vec<u8>> {
+    let program = source::program(narrow);
+    let arch = format!("sm_{}{}", capability.0, capability.1);
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both pointers lead to integers of this frame.
+    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().map_err(refused)?;
+    let key = format!("{program}\n{arch} driver {driver} nvrtc {major}.{minor}");
+    let kept = folder().map(|folder| folder.join(format!("{}.cubin", Digest::of(key.as_bytes()).hex())));
+    if let Some(found) = kept.as_ref().and_then(|path| std::fs::read(path).ok()).filter(|bytes| !bytes.is_empty()) {
+        return Ok(found);
+    }
+    let made = compile(&program, &arch)?;
+    if let Some(path) = kept {
+        // A cache that cannot be written is no reason to fail.
+        let _ = keep(&path, &made);
+    }
+    Ok(made)
+}
+
+fn keep(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder)?;
+    let aside = tempfile::NamedTempFile::new_in(folder)?;
+    std::fs::write(aside.path(), bytes)?;
+    aside.persist(path).map(|_| ()).map_err(|e| e.error)
+}
+
+fn refused(e: result::NvrtcError) -> Error {
+    Error::invalid(format!("NVRTC: {e:?}"))
+}
+
+/// Compiles one program for a real architecture. It needs no GPU.
+///
+/// # Errors
+/// The compiler's log.
+pub fn compile(program: &str, arch: &str) -> Result<Vec<u8>> {
+    let text = std::ffi::CString::new(program).map_err(|_| Error::invalid("bug: a program with a zero byte"))?;
+    let made = result::create_program(&text, Some(c"scaleshot.cu")).map_err(refused)?;
+    // SAFETY: the program was just made and is destroyed below, once; sizes are asked for before buffers are filled.
+    unsafe {
+        let options = [format!("--gpu-architecture={arch}"), "--std=c++17".to_string()];
+        let compiled = result::compile_program(made, &options).map_err(|e| {
+            let log = result::get_program_log(made).unwrap_or_default();
+            let log: String = log.iter().map(|&c| char::from(c as u8)).filter(|c| *c != '\0').take(4000).collect();
+            Error::invalid(format!("NVRTC: {e:?}\n{log}"))
+        });
+        let cubin = compiled.and_then(|()| {
+            let mut size = 0;
+            sys::nvrtcGetCUBINSize(made, &mut size).result().map_err(refused)?;
+            let mut cubin = vec![0u8; size];
+            sys::nvrtcGetCUBIN(made, cubin.as_mut_ptr().cast()).result().map_err(refused)?;
+            Ok(cubin)
+        });
+        result::destroy_program(made).map_err(refused)?;
+        cubin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `SCALESHOT_NVRTC` naming a folder of NVRTC's libraries (on the library path as well), or NVRTC found.
+    #[test]
+    fn every_kernel_compiles_for_hopper() {
+        if !super::super::library::present("nvrtc") {
+            assert!(std::env::var_os("SCALESHOT_NVRTC").is_none(), "SCALESHOT_NVRTC is set and NVRTC is not found");
+            println!("skipped: NVRTC is not here");
+            return;
+        }
+        for narrow in [false, true] {
+            let program = source::program(narrow);
+            let cubin = compile(&program, "sm_90").unwrap_or_else(|e| panic!("{e}"));
+            // The names of kernels stand in the cubin's symbol table.
+            let has = |name: &str| cubin.windows(name.len()).any(|w| w == name.as_bytes());
+            let kernels = source::kernels(&program);
+            assert!(kernels.len() > 20 && kernels.iter().all(|k| has(k)), "{kernels:?}");
+        }
+        let e = compile("KERNEL", "sm_90").unwrap_err().to_string();
+        assert!(e.contains("error"), "{e}");
+    }
+}

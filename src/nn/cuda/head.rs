@@ -1,0 +1,73 @@
+//! Launches of the head's linear layer and of the losses; the kernels are in `source/head.cu`.
+
+use super::op::{Launch, Op};
+
+const TILE: usize = 16;
+
+/// A matrix in memory: where it begins, and values from one row and one column to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix {
+    pub at: u64,
+    pub row: usize,
+    pub column: usize,
+}
+
+impl Matrix {
+    /// Rows of `columns` values.
+    pub fn plain(at: u64, columns: usize) -> Self {
+        Matrix { at, row: columns, column: 1 }
+    }
+}
+
+/// `c = a b`, with the bias of each column where it is not 0, or added to what c holds. `shape` is (rows, columns,
+/// inner) of c and of the product.
+pub fn product(a: Matrix, b: Matrix, bias: u64, c: u64, shape: [usize; 3], add: bool) -> Op {
+    let [rows, columns, _] = shape;
+    Launch::new("product", false, [columns.div_ceil(TILE), rows.div_ceil(TILE), 1])
+        .at([a.at, b.at, bias, c])
+        .counts(shape)
+        .counts([a.row, a.column, b.row, b.column, usize::from(add)])
+        .into()
+}
+
+/// Adds the sums of the columns of `x` to `sums`.
+pub fn column_sums(x: u64, sums: u64, [rows, columns]: [usize; 2]) -> Op {
+    Launch::over("column_sums", false, columns).at([x, sums]).counts([rows, columns]).into()
+}
+
+/// What the logits should say, on the device.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted {
+    /// A class index, i32, for each example.
+    Class(u64),
+    /// Class probabilities, f32.
+    Soft(u64),
+    /// Probabilities of labels, f32, and a byte for each that says whether it is known.
+    Multi { values: u64, known: u64 },
+}
+
+/// Addresses of what a loss reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    pub logits: u64,
+    /// Of the step, see [`super::update::Scalars`].
+    pub scalars: u64,
+    pub gradient: u64,
+    /// f64, one an example.
+    pub terms: u64,
+    /// The loss of the step so far, f64.
+    pub loss: u64,
+}
+
+/// Gradient of the scaled loss of `n` examples, and its value added to the step's.
+pub fn loss(wanted: Wanted, l: Loss, n: usize, classes: usize) -> [Op; 2] {
+    let launch = |kernel| Launch::new(kernel, false, [n, 1, 1]);
+    let out = [l.scalars, l.gradient, l.terms];
+    let terms = match wanted {
+        Wanted::Class(y) => launch("softmax_loss").at([l.logits, y, 0]).at(out),
+        Wanted::Soft(y) => launch("softmax_loss").at([l.logits, 0, y]).at(out),
+        Wanted::Multi { values, known } => launch("sigmoid_loss").at([l.logits, values, known]).at(out),
+    };
+    let sum = Launch::new("add_loss", false, [1, 1, 1]).at([l.terms, l.scalars, l.loss]).counts([n]);
+    [terms.counts([classes]).into(), sum.into()]
+}

@@ -1,0 +1,210 @@
+//! A whole network on a device against the same network on the processor.
+//!
+//! The same bodies run on a GPU (`tests/cuda.rs`) and on the host machine (unit tests of `model::device`).
+
+use std::sync::Arc;
+
+use scaleshot::model::{Bit, BitConfig, Images, Keep, Precision};
+use scaleshot::nn::Targets;
+use scaleshot::nn::cuda::Machine;
+use scaleshot::nn::parameter::norm as length;
+use scaleshot::nn::sgd_agc::{SgdAgc, SgdAgcOptions};
+use serde_json::Value;
+
+use super::operators::{cosine, draw};
+
+const SIDE: [usize; 2] = [21, 34];
+
+fn small(classes: usize) -> Bit {
+    let mut bit = Bit::new(BitConfig { blocks: [1, 2, 1, 1], width: 0.25, classes }, 1);
+    let head: Vec<f32> = draw(5, classes * bit.feature_dim()).iter().map(|v| 0.1 * v).collect();
+    bit.set("head.conv.weight", &head).unwrap();
+    bit
+}
+
+fn images(data: &[f32]) -> Images<'_> {
+    Images { data, n: data.len() / (SIDE[0] * SIDE[1] * 3), height: SIDE[0], width: SIDE[1] }
+}
+
+fn gradients(bit: &Bit) -> Vec<(String, Vec<f32>)> {
+    bit.names().into_iter().map(|(name, _)| (name.clone(), bit.gradient(&name).unwrap())).collect()
+}
+
+fn weights(bit: &Bit) -> Vec<Vec<f32>> {
+    bit.names().iter().map(|(name, _)| bit.get(name).unwrap()).collect()
+}
+
+/// Logits, features, losses and all gradients, for every kind of target.
+pub fn passes(machine: &Arc<dyn Machine>) {
+    let data = draw(2, 3 * SIDE[0] * SIDE[1] * 3);
+    let soft: Vec<f32> = draw(3, 9).iter().map(|v| v.abs()).collect();
+    let known = [true, false, true, true, true, false, false, true, true];
+    let multi = [1i8, 0, -1, -1, 1, 0, 0, -1, 1];
+    let all = [
+        Targets::Class(&[0, 2, 1]),
+        Targets::Soft(&soft),
+        Targets::Multi(&multi),
+        Targets::MultiSoft { values: &soft, known: &known },
+    ];
+    for targets in all {
+        let (mut here, mut there) = (small(3), small(3));
+        there.place(Some(machine.clone())).unwrap();
+        let wanted = here.logits(&images(&data)).unwrap();
+        for (f, w) in there.logits(&images(&data)).unwrap().iter().zip(&wanted) {
+            assert!((f - w).abs() < 1e-4, "logit {f}, expected {w}");
+        }
+        let wanted = here.features(&images(&data)).unwrap();
+        assert!(cosine(&there.features(&images(&data)).unwrap(), &wanted) > 1.0 - 1e-6);
+        let loss = here.loss_backward(&images(&data), &targets, 0.3).unwrap();
+        let found = there.loss_backward(&images(&data), &targets, 0.3).unwrap();
+        assert!((found - loss).abs() < 1e-5 * loss.abs().max(1.0), "{targets:?}: loss {found}, expected {loss}");
+        for ((name, found), (_, wanted)) in gradients(&there).iter().zip(&gradients(&here)) {
+            let off: Vec<f32> = found.iter().zip(wanted).map(|(f, w)| f - w).collect();
+            let (off, size) = (length(&off), length(wanted));
+            assert!(off < 2e-3 * size, "{targets:?}: gradient of {name} is off by {off} of {size}");
+        }
+    }
+}
+
+/// What a training leaves: weights, momentum and losses after some steps of two micro-batches.
+fn train(bit: &mut Bit, precision: Precision, keep: Keep, steps: usize) -> (Vec<Vec<f32>>, Vec<f64>) {
+    bit.set_precision(precision);
+    bit.set_keep(keep);
+    let data = draw(4, 5 * SIDE[0] * SIDE[1] * 3);
+    let (first, second) = data.split_at(2 * SIDE[0] * SIDE[1] * 3);
+    let mut optimizer = SgdAgc::new(SgdAgcOptions::default());
+    let mut losses = Vec::new();
+    for _ in 0..steps {
+        bit.zero_gradients();
+        let one = bit.accumulate(&images(first), &Targets::Class(&[0, 2]), 0.2).unwrap();
+        let two = bit.accumulate(&images(second), &Targets::Class(&[1, 1, 0]), 0.2).unwrap();
+        bit.step(&mut optimizer, 0.1);
+        losses.extend(one.zip(two).map(|(a, b)| a + b));
+    }
+    losses.extend(bit.take_losses().unwrap());
+    bit.gather().unwrap();
+    bit.gather_state(&mut optimizer).unwrap();
+    let momentum = optimizer.state(bit.parameters()).into_iter().map(|(_, values)| values);
+    ([weights(bit), momentum.collect()].concat(), losses)
+}
+
+/// Steps follow the processor's, recomputing changes no bit, and neither does doing it again.
+pub fn steps(machine: &Arc<dyn Machine>) {
+    let on = |precision, keep| {
+        let mut bit = small(3);
+        bit.place(Some(machine.clone())).unwrap();
+        train(&mut bit, precision, keep, 3)
+    };
+    for precision in [Precision::F32, Precision::Bf16] {
+        let (wanted, losses) = train(&mut small(3), precision, Keep::Inner, 3);
+        let start = weights(&small(3));
+        let (found, own) = on(precision, Keep::Inner);
+        assert_eq!((found.len(), own.len()), (wanted.len(), 3));
+        for (a, b) in own.iter().zip(&losses) {
+            let off = if precision == Precision::F32 { 1e-4 } else { 0.03 };
+            assert!((a - b).abs() < off * b, "{precision:?}: losses {own:?}, expected {losses:?}");
+        }
+        // Differences beside the length of the way, over all weights.
+        let (mut off, mut way) = (0f64, 0f64);
+        for ((f, w), s) in found.iter().zip(&wanted).zip(&start) {
+            for ((f, w), s) in f.iter().zip(w).zip(s) {
+                off += f64::from(f - w).powi(2);
+                way += f64::from(w - s).powi(2);
+            }
+        }
+        let limit = if precision == Precision::F32 { 2e-3 } else { 0.5 };
+        assert!(way > 0.0 && off.sqrt() < limit * way.sqrt(), "{precision:?}: off by {off} of {way}");
+        assert!((found.clone(), own.clone()) == on(precision, Keep::Input), "{precision:?} with recomputation");
+        assert!((found, own) == on(precision, Keep::Inner), "{precision:?} again");
+    }
+}
+
+/// A state that was brought back is continued from to the bit.
+pub fn resumed(machine: &Arc<dyn Machine>) {
+    let data = draw(4, 3 * SIDE[0] * SIDE[1] * 3);
+    let targets = Targets::Class(&[0, 2, 1]);
+    let step = |bit: &mut Bit, optimizer: &mut SgdAgc| {
+        bit.zero_gradients();
+        bit.accumulate(&images(&data), &targets, 0.3).unwrap();
+        bit.step(optimizer, 0.05);
+    };
+    let finish = |bit: &mut Bit| {
+        bit.gather().unwrap();
+        weights(bit)
+    };
+    let placed = || {
+        let mut bit = small(3);
+        bit.place(Some(machine.clone())).unwrap();
+        (bit, SgdAgc::new(SgdAgcOptions::default()))
+    };
+    let (mut through, mut optimizer) = placed();
+    (0..4).for_each(|_| step(&mut through, &mut optimizer));
+    let (mut half, mut optimizer) = placed();
+    (0..2).for_each(|_| step(&mut half, &mut optimizer));
+    half.gather().unwrap();
+    half.gather_state(&mut optimizer).unwrap();
+    let (mut rest, mut fresh) = placed();
+    for (name, tensor) in half.tensors().unwrap() {
+        rest.load(&name, &tensor).unwrap();
+    }
+    fresh.restore(rest.parameters(), &optimizer.state(half.parameters())).unwrap();
+    (0..2).for_each(|_| step(&mut rest, &mut fresh));
+    assert!(finish(&mut through) == finish(&mut rest), "two steps and two steps are not four");
+}
+
+/// Slopes of the loss along directions in every parameter, by differences.
+pub fn differences(machine: &Arc<dyn Machine>) {
+    let data = draw(4, 2 * SIDE[0] * SIDE[1] * 3);
+    let soft = [0.2, 0.5, 0.3, 0.9, 0.0, 0.1];
+    let mut bit = small(3);
+    bit.place(Some(machine.clone())).unwrap();
+    bit.loss_backward(&images(&data), &Targets::Soft(&soft), 0.5).unwrap();
+    // One of each kind: the others run the same kernels.
+    for name in [
+        "root.conv.weight",
+        "body.block1.unit01.gn1.weight",
+        "body.block2.unit01.conv2.weight",
+        "body.block2.unit01.downsample.weight",
+        "body.block2.unit02.gn3.bias",
+        "head.gn.weight",
+        "head.conv.weight",
+        "head.conv.bias",
+    ] {
+        bit.zero_gradients();
+        bit.loss_backward(&images(&data), &Targets::Soft(&soft), 0.5).unwrap();
+        let gradient = bit.gradient(name).unwrap();
+        let typical = length(&gradient) / (gradient.len() as f64).sqrt();
+        let noise = draw(6, gradient.len());
+        let along: Vec<f64> =
+            gradient.iter().zip(&noise).map(|(&g, &n)| f64::from(g) / typical + f64::from(n)).collect();
+        let size = along.iter().map(|a| a * a).sum::<f64>().sqrt();
+        let slope: f64 = gradient.iter().zip(&along).map(|(&g, a)| f64::from(g) * a / size).sum();
+        let before = bit.get(name).unwrap();
+        let mut at = |h: f64| {
+            let moved = before.iter().zip(&along).map(|(&b, a)| (f64::from(b) + h * a / size) as f32);
+            bit.set(name, &moved.collect::<Vec<_>>()).unwrap();
+            bit.loss_backward(&images(&data), &Targets::Soft(&soft), 0.5).unwrap()
+        };
+        let far = length(&before).max(1.0);
+        // Long steps meet corners of ReLUs, short ones rounding.
+        let off = [3e-4, 1e-4, 3e-5]
+            .map(|h| ((at(h * far) - at(-h * far)) / (2.0 * h * far) - slope).abs() / slope.abs())
+            .into_iter()
+            .fold(f64::MAX, f64::min);
+        assert!(off < 0.02, "{name}: slope {slope}, off by {off}");
+        bit.set(name, &before).unwrap();
+    }
+}
+
+/// The published model's numbers, from the repository or from `SCALESHOT_REFERENCE`.
+pub fn reference(
+    machine: &Arc<dyn Machine>,
+    check: fn(&Value, Option<&Arc<dyn Machine>>) -> Result<Vec<String>, String>,
+) {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference");
+    let folder = std::env::var("SCALESHOT_REFERENCE").ok().filter(|v| !v.is_empty()).unwrap_or(own.into());
+    let json = serde_json::from_slice(&std::fs::read(format!("{folder}/bit_model.json")).unwrap()).unwrap();
+    for line in check(&json, Some(machine)).unwrap_or_else(|problem| panic!("{problem}")) {
+        println!("{line}");
+    }
+}

@@ -196,11 +196,11 @@ pub fn differences(machine: &Arc<dyn Machine>) {
     }
 }
 
+/// What holds reference numbers against a network on a device.
+type Check = fn(&Value, Option<&Arc<dyn Machine>>) -> Result<Vec<String>, String>;
+
 /// The published model's numbers, from the repository or from `SCALESHOT_REFERENCE`.
-pub fn reference(
-    machine: &Arc<dyn Machine>,
-    check: fn(&Value, Option<&Arc<dyn Machine>>) -> Result<Vec<String>, String>,
-) {
+pub fn reference(machine: &Arc<dyn Machine>, check: Check) {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference");
     let folder = std::env::var("SCALESHOT_REFERENCE").ok().filter(|v| !v.is_empty()).unwrap_or(own.into());
     let json = serde_json::from_slice(&std::fs::read(format!("{folder}/bit_model.json")).unwrap()).unwrap();

@@ -125,7 +125,7 @@ mod tests {
                     for old in &alive {
                         prop_assert!(new.at + new.bytes <= old.at || old.at + old.bytes <= new.at);
                     }
-                    prop_assert!(new.at % ALIGN == 0 && new.at + new.bytes <= 4096 + arena.peak_bytes());
+                    prop_assert!(new.at.is_multiple_of(ALIGN) && new.at + new.bytes <= 4096 + arena.peak_bytes());
                     alive.push(new);
                 } else {
                     let gone = alive.remove(which % alive.len());

@@ -191,7 +191,8 @@ pub(super) fn fit_rank(
             std::mem::swap(&mut front, &mut back);
         }
         if !here && !alone {
-            model.sum_gradients(&|_, _| Ok(false), &|values| collective.all_reduce(values))?;
+            let there = |at, count| collective.all_reduce_there(at, count);
+            model.sum_gradients(&there, &|values| collective.all_reduce(values))?;
             loss = model.pending_loss()?;
         }
         // Of all ranks; a sum above 0 is a request to stop at one of them.

@@ -15,9 +15,11 @@
 //! | [`threads::Member`] | threads of this process |
 //! | package `scaleshot-mpi` | processes under MPI, on one node or many |
 //!
-//! An implementation for NCCL copies the buckets to its device and back, or takes them from there. It knows nothing of
+//! NCCL ([`crate::nn::cuda::nccl`]) sums gradients where they lie. A collective knows nothing of
 //! models, batches or checkpoints: [`super::reduce`] cuts gradients into buckets, [`super::fit`] shares batches.
 
+#[cfg(feature = "nccl")]
+mod nccl;
 pub mod threads;
 
 use std::ops::Range;
@@ -41,6 +43,12 @@ pub trait Collective: Send + Sync {
 
     /// The same for counters and losses, in f64.
     fn all_reduce_f64(&self, values: &mut [f64]) -> Result<()>;
+
+    /// Replaces `count` f32 on this rank's device, which begin at an address there, by their sums. Says false where
+    /// it cannot: they then travel by way of the host.
+    fn all_reduce_there(&self, _at: u64, _count: usize) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Gives rank 0's bytes to all others.
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()>;

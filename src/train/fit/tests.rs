@@ -147,6 +147,14 @@ fn a_device_follows_the_processor_and_stops_before_a_loss_that_is_no_number() {
         assert!(f.valid_loss.is_some() == w.valid_loss.is_some());
         assert!(f.valid_loss.zip(w.valid_loss).is_none_or(|(f, w)| near(f, w)), "{f:?}, expected {w:?}");
     }
+    // Two ranks on one device: gradients are summed by way of the host, and losses at every step.
+    let shared = FitSpec { ranks: Some(2), micro_batch: None, ema: None, ..spec.clone() };
+    let (mut here, mut there) = (tiny(1), placed(1));
+    let wanted = alone(&mut here, &train, Some(&valid), &shared).unwrap();
+    let found = alone(&mut there, &train, Some(&valid), &shared).unwrap();
+    for (f, w) in found.curve.iter().zip(&wanted.curve) {
+        assert!(f.step == w.step && (f.loss - w.loss).abs() < 1e-3 * w.loss, "{f:?}, expected {w:?}");
+    }
     let mut broken = placed(1);
     let mut head = broken.get("head.conv.bias").unwrap();
     head[0] = f32::NAN;

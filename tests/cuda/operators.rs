@@ -110,7 +110,7 @@ fn share(narrow: bool) -> f32 {
 }
 
 const MAPS: [[usize; 4]; 6] =
-    [[1, 1, 1, 32], [2, 3, 5, 64], [3, 9, 7, 8], [1, 23, 19, 48], [2, 2, 2, 2048], [1, 31, 17, 96]];
+    [[1, 1, 1, 256], [2, 3, 5, 64], [3, 9, 7, 8], [1, 23, 19, 48], [2, 2, 2, 2048], [1, 31, 17, 96]];
 
 fn maps() -> impl Iterator<Item = (Map, bool)> {
     let map = |[n, height, width, channels]: [usize; 4]| Map { n, height, width, channels };

@@ -45,6 +45,9 @@ impl Options {
     }
 }
 
+/// Bytes that the driver takes without waiting, though they are not page-locked.
+const TAKEN_AT_ONCE: usize = 32 << 10;
+
 /// A GPU that is ready to compute.
 #[derive(Clone)]
 pub struct Gpu(Arc<Inner>);
@@ -188,6 +191,10 @@ impl Machine for Gpu {
     }
 
     fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        // The driver takes little at once; with more it would wait for the stream, and so would the host.
+        if bytes.len() > TAKEN_AT_ONCE {
+            return self.feed(to, bytes);
+        }
         self.0.context.bind_to_thread().map_err(failed("context"))?;
         // SAFETY: memory that is not page-locked is taken before the call returns; the address is the caller's.
         unsafe { result::memcpy_htod_async(to, bytes, self.0.stream.cu_stream()) }.map_err(failed("copy to the GPU"))

@@ -143,7 +143,10 @@ pub(super) fn fit_rank(
     loop {
         if run.state.followed < run.state.step {
             if course.due(run.state.step) || model.unread_losses() >= UNREAD {
+                // Where a device's steps are waited for, and so part of their time.
+                let waits = Instant::now();
                 settle(&mut run, model, &mut *optimizer, &course, session)?;
+                pace.whole += if here { Duration::ZERO } else { waits.elapsed() };
             }
             let followed = run.follow(model, valid, spec, micro, &course, session);
             if matches!(followed, Err(Error::Interrupted)) {

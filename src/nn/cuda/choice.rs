@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,11 @@ impl Device {
     pub fn gpus(self) -> u32 {
         match self {
             Device::Cpu => 0,
-            Device::Auto | Device::Cuda(_) => u32::from(inventory::count().is_ok()),
+            Device::Auto | Device::Cuda(_) => {
+                // Asked for every cell of a plan, and the answer stays.
+                static ANY: OnceLock<bool> = OnceLock::new();
+                u32::from(*ANY.get_or_init(|| inventory::count().is_ok()))
+            }
         }
     }
 }

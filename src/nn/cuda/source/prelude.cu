@@ -1,7 +1,7 @@
 // What every kernel begins with. Compiled as CUDA C++ by NVRTC, and as C by the tests, which put host.c before it.
 //
 // A kernel takes one structure whose fields are all eight bytes wide: pointers, i64, double. Blocks have BLOCK
-// threads. Sums have a fixed order: each thread its own values first, then the threads of a block as a tree.
+// threads. Sums have a fixed order: each thread its own values first, then the threads of a block in two levels.
 // NARROW says whether activations (E) are bfloat16 or f32.
 
 #ifdef __CUDACC__
@@ -51,29 +51,38 @@ typedef struct ALIGNED(4 * sizeof(E)) { E v[4]; } Quad;
 DEVICE Quad read4(const E *from) { return *(const Quad *)from; }
 DEVICE void write4(E *to, Quad q) { *(Quad *)to = q; }
 
-// The sum of every thread's value, given to every thread.
+#define PARTS 16
+
+// The sum of every thread's value, given to every thread: sixteen sums of sixteen values, then the sum of those.
+// Two barriers are enough: whoever writes `sums` again has passed the second, before which they were read.
 DEVICE double block_sum(double value) {
-    __shared__ double sums[BLOCK];
-    __syncthreads();
+    __shared__ double sums[BLOCK], parts[PARTS];
     sums[threadIdx.x] = value;
     __syncthreads();
-    for (int half = BLOCK / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-        __syncthreads();
+    if (threadIdx.x < PARTS) {
+        double part = 0;
+        for (int i = 0; i < BLOCK / PARTS; i++) part += sums[PARTS * i + threadIdx.x];
+        parts[threadIdx.x] = part;
     }
-    return sums[0];
+    __syncthreads();
+    double total = 0;
+    for (int i = 0; i < PARTS; i++) total += parts[i];
+    return total;
 }
 
 DEVICE double block_max(double value) {
-    __shared__ double tops[BLOCK];
-    __syncthreads();
+    __shared__ double tops[BLOCK], parts[PARTS];
     tops[threadIdx.x] = value;
     __syncthreads();
-    for (int half = BLOCK / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half && tops[threadIdx.x + half] > tops[threadIdx.x]) tops[threadIdx.x] = tops[threadIdx.x + half];
-        __syncthreads();
+    if (threadIdx.x < PARTS) {
+        double part = tops[threadIdx.x];
+        for (int i = 1; i < BLOCK / PARTS; i++) part = tops[PARTS * i + threadIdx.x] > part ? tops[PARTS * i + threadIdx.x] : part;
+        parts[threadIdx.x] = part;
     }
-    return tops[0];
+    __syncthreads();
+    double top = parts[0];
+    for (int i = 1; i < PARTS; i++) top = parts[i] > top ? parts[i] : top;
+    return top;
 }
 
 // A thread's number among those of a launch with one dimension.

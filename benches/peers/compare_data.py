@@ -118,8 +118,8 @@ def memory(data, folder):
 
 PIPELINE = """pipeline: memory
 nodes:
-  rows: {{ dataset: {{ format: parquet, root: {root} }} }}
-  pixels: {{ images: {{ data: rows, size_px: 8, shard_mib: 1 }} }}
+  rows: { dataset: { format: parquet, root: data } }
+  pixels: { images: { data: rows, size_px: 8, shard_mib: 1 } }
 """
 
 
@@ -128,9 +128,10 @@ def image_memory(data, folder):
     program, peaks = build("SCALESHOT_BENCH_PROGRAM", "scaleshot", "build", "--release"), {}
     for n in (ROWS[0], ROWS[-1]):
         root = folder / f"packed-{n}"
-        root.mkdir()
-        run(data, "packed", n, root / "train.parquet")
-        (root / "x.yaml").write_text(PIPELINE.format(root="."))
+        # Apart from the store, which a run changes.
+        (root / "data").mkdir(parents=True)
+        run(data, "packed", n, root / "data" / "train.parquet")
+        (root / "x.yaml").write_text(PIPELINE)
         for node in ("rows", "pixels"):
             words = [program, "run", "x.yaml", node]
             process = subprocess.Popen(words, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

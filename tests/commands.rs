@@ -81,7 +81,7 @@ fn the_committed_schema_is_the_program_s() {
     let study = Study::new(TINY);
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pipeline.schema.json");
     let committed = std::fs::read_to_string(committed).unwrap();
-    assert_eq!(committed, study.must(&["schema"]), "run make data");
+    assert!(committed == study.must(&["schema"]), "run make data");
 }
 
 #[test]

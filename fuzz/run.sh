@@ -15,7 +15,7 @@ for target in "$@"; do
     work=$(mktemp -d "$memory/fuzz-$target-XXXXXX")
     mkdir -p "$work/new" "$here/artifacts/$target"
     TMPDIR=$work "$programs/$target" -max_total_time="${FUZZ_SECONDS:-600}" -timeout=10 -rss_limit_mb=2048 \
-        -max_len="${FUZZ_BYTES:-8192}" -print_final_stats=1 -verbosity=0 \
+        -max_len="${FUZZ_BYTES:-16384}" -print_final_stats=1 -verbosity=0 \
         -artifact_prefix="$here/artifacts/$target/" "$work/new" "$here/corpus/$target" >"$work/log" 2>&1
     status=$?
     tail -n 40 "$work/log" | grep -E 'stat::number_of_executed_units|stat::average_exec|SUMMARY|panicked|ERROR' |

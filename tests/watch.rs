@@ -16,7 +16,7 @@ const GATED: &str = r#"pipeline: gated
 nodes:
   first: { command: { run: "echo 1 > x", outputs: { files: { type: files, path: x } } } }
   gate: { command: { run: "touch $HERE/begun; while [ ! -e $HERE/go ]; do sleep 0.02; done; [ ! -e $HERE/fail ]; echo 1 > x", inputs: first, outputs: { files: { type: files, path: x } }, pass: [HERE] } }
-  last: { command: { run: "cp $SCALESHOT_INPUTS/gate/files/x x", inputs: gate, outputs: { files: { type: files, path: x } } } }
+  last: { command: { run: "cp $SCALESHOT_INPUTS/gate/x x", inputs: gate, outputs: { files: { type: files, path: x } } } }
 "#;
 
 struct Gated(Study);
@@ -146,7 +146,7 @@ fn a_run_without_news_is_seen_through_its_leases() {
     let (mut watch, told) = gated.watcher(&[], "at gate\n");
     gated.open();
     assert!(run.wait().unwrap().success());
-    watch.wait().unwrap();
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
     let told = std::fs::read_to_string(told).unwrap();
     assert!(told.starts_with("cells that are computed in ") && told.contains("done gate, "), "{told}");
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 /// Format, its table, and what is declared beside the root.
 fn layouts() -> Vec<(&'static str, &'static str, serde_json::Value)> {
-    let labels = json!({"multi": ["a", "b"]});
+    let labels = json!({"columns": ["a", "b"]});
     vec![
         ("chexpert", "train.csv", json!({"missing": "keep", "splits": ["train"]})),
         ("nih", "Data_Entry_2017.csv", json!({"missing": "keep"})),

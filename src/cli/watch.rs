@@ -64,6 +64,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::from(match ending {
         Ending::Open => 0,
         Ending::Finished(summary) => summary.exit_code(),
+        Ending::Over => {
+            complain(&format!("nobody computes in {} any more\n", store.url()));
+            0
+        }
         Ending::Lost => {
             complain(&format!("{}: its process is gone and told of no end\n", sight.name()));
             1

@@ -1,6 +1,11 @@
 //! The pixels of a dataset's rows, wherever they lie: in the row, in a file of its own, in a packed file.
 
-use std::{collections::HashMap, ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use arrow::array::{Array, BinaryArray, StringArray, UInt32Array};
 
@@ -104,10 +109,11 @@ impl Opener {
                 None => return Err(named.gone(row)),
             };
             if named.record(row).is_some() {
-                if !open.contains_key(&digest) {
-                    open.insert(digest, Arc::new(Packed::open(&path)?));
-                }
-                packed.extend(open.get(&digest).map(|file| (digest, file.clone())));
+                let file = match open.entry(digest) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(Arc::new(Packed::open(&path)?)),
+                };
+                packed.extend([(digest, file.clone())]);
             }
             paths.insert(digest, path);
         }

@@ -33,6 +33,8 @@ pub enum Ending {
     Finished(Summary),
     /// Its process is gone and said nothing of an end.
     Lost,
+    /// Nobody computes anything any more; how it went is not known.
+    Over,
 }
 
 /// Something that can be watched.
@@ -356,7 +358,7 @@ impl LeaseSight<'_> {
             });
         }
         // Between two cells of a run nobody may hold any: its owner tells that it goes on.
-        let ending = if self.held.is_empty() && self.store.living_owners()? == 0 { Ending::Lost } else { Ending::Open };
+        let ending = if self.held.is_empty() && self.store.living_owners()? == 0 { Ending::Over } else { Ending::Open };
         Ok((events.iter().map(Told::now).collect(), ending))
     }
 

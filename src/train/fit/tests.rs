@@ -114,10 +114,11 @@ fn an_interrupted_run_ends_with_the_same_bits() {
     let plain = FitSpec::sgd_agc(0.05, 11);
     let averaged = FitSpec { precision: Precision::Bf16, ema: Some(0.8), ..plain.clone() };
     let adam = FitSpec { optimizer: adamw, checkpoint: Checkpointing::Blocks, ..plain.clone() };
-    for spec in [plain, averaged, adam] {
-        interrupted(spec.clone(), tiny);
-        interrupted(spec, placed);
+    for spec in [plain, averaged.clone(), adam] {
+        interrupted(spec, tiny);
     }
+    // Means, bfloat16 and a device's checkpoints at once: the host machine is slow.
+    interrupted(averaged, placed);
 }
 
 /// The same network on a device: the host machine, which runs what a GPU would.

@@ -115,10 +115,10 @@ fn an_interrupted_run_ends_with_the_same_bits() {
     let averaged = FitSpec { precision: Precision::Bf16, ema: Some(0.8), ..plain.clone() };
     let adam = FitSpec { optimizer: adamw, checkpoint: Checkpointing::Blocks, ..plain.clone() };
     for spec in [plain, averaged.clone(), adam] {
-        interrupted(spec, tiny);
+        interrupted(spec, tiny, 3);
     }
     // Means, bfloat16 and a device's checkpoints at once: the host machine is slow.
-    interrupted(averaged, placed);
+    interrupted(averaged, placed, 1);
 }
 
 /// The same network on a device: the host machine, which runs what a GPU would.
@@ -166,7 +166,7 @@ fn a_device_follows_the_processor_and_stops_before_a_loss_that_is_no_number() {
 }
 
 /// Stops a run again and again, and compares where it ends with a run that nobody stopped.
-fn interrupted(spec: FitSpec, fresh: fn(u64) -> Bit) {
+fn interrupted(spec: FitSpec, fresh: fn(u64) -> Bit, times: usize) {
     let (train, valid) = (stripes(24, 1), stripes(10, 2));
     let spec = FitSpec {
         batch: 10,
@@ -184,7 +184,7 @@ fn interrupted(spec: FitSpec, fresh: fn(u64) -> Bit) {
     let mut whole = fresh(1);
     let expected = alone(&mut whole, &train, Some(&valid), &spec).unwrap();
     let mut stream = Stream::new(9, "stops", 0, 0);
-    for _ in 0..3 {
+    for _ in 0..times {
         let dir = tempfile::tempdir().unwrap();
         let (mut stops, mut resumed) = (0, Vec::new());
         let (model, fit) = loop {

@@ -94,7 +94,7 @@ pub fn bytes(folder: &Path) -> Result<Vec<u8>> {
 }
 
 impl Checkpoint {
-    /// A checkpoint that another rank has read with [`bytes`].
+    /// A checkpoint that another rank has read with [`bytes()`].
     pub fn of_bytes(bytes: &[u8]) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
         let path = folder.path().join(FILE);

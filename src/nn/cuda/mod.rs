@@ -15,7 +15,7 @@
 //! | `library` | which libraries are here, and what to install | yes |
 //! | `nccl` | gradients of several GPUs | yes, and NCCL |
 //!
-//! A step is a list of operations made by [`crate::model::device`]. It is run by a GPU, or in tests by the
+//! A step is a list of operations made by `model::device`. It is run by a GPU, or in tests by the
 //! processor, which compiles the kernels' sources as C and runs every block and barrier of them: grids, arguments,
 //! buffers and sums are tested without a GPU, cuDNN and the driver are not. CUDA's libraries are opened when a GPU
 //! is asked for, so that a build needs none and a machine without a driver runs on its CPU.

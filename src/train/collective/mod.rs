@@ -15,8 +15,8 @@
 //! | [`threads::Member`] | threads of this process |
 //! | package `scaleshot-mpi` | processes under MPI, on one node or many |
 //!
-//! NCCL ([`crate::nn::cuda::nccl`]) sums gradients where they lie. A collective knows nothing of
-//! models, batches or checkpoints: [`super::reduce`] cuts gradients into buckets, [`super::fit`] shares batches.
+//! NCCL (`nn::cuda::nccl`) sums gradients where they lie. A collective knows nothing of
+//! models, batches or checkpoints: [`super::reduce`] cuts gradients into buckets, [`super::fit()`] shares batches.
 
 #[cfg(feature = "nccl")]
 mod nccl;

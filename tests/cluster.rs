@@ -329,7 +329,8 @@ fn a_job_near_its_time_limit_checkpoints_and_goes_on_in_the_same_job() {
 
 #[test]
 fn mpi_ranks_on_two_nodes_make_what_as_many_threads_make() {
-    let (Some(_cluster), Some(words)) = (cluster(), ranks_with()) else { return };
+    let Some(_cluster) = cluster() else { return };
+    let Some(words) = ranks_with() else { return };
     for ranks in ["2", "4"] {
         let param = format!("ranks={ranks}");
         let threads = Study::new(RANKED);
@@ -352,7 +353,8 @@ fn mpi_ranks_on_two_nodes_make_what_as_many_threads_make() {
 
 #[test]
 fn a_killed_rank_is_named_and_its_cell_continues() {
-    let (Some(_cluster), Some(words)) = (cluster(), ranks_with()) else { return };
+    let Some(_cluster) = cluster() else { return };
+    let Some(words) = ranks_with() else { return };
     let text = RANKED.replace("epochs: 2", "epochs: 300");
     let (local, study) = (Study::new(&text), study(&text));
     local.ran(&["pretrain"]);
@@ -383,7 +385,8 @@ fn a_killed_rank_is_named_and_its_cell_continues() {
 
 #[test]
 fn mpi_ranks_near_their_time_limit_checkpoint_and_go_on_in_the_same_job() {
-    let (Some(_cluster), Some(words)) = (cluster(), ranks_with()) else { return };
+    let Some(_cluster) = cluster() else { return };
+    let Some(words) = ranks_with() else { return };
     let text = RANKED.replace("epochs: 2", "epochs: 300");
     let (local, study) = (Study::new(&text), study(&text));
     local.ran(&["pretrain"]);

@@ -173,11 +173,11 @@ fn convolution<T: Element>(kernel: Kernel, conv: Conv, map: Map, count: usize, r
     };
     let times = time(repeats, || {
         let hat = standardised(&mut workspace);
-        Prepared::<T>::for_forward(kernel, &conv, hat, &mut workspace).give(&mut workspace);
+        Prepared::<T>::for_forward(kernel, &conv, map, hat, &mut workspace).give(&mut workspace);
     });
     note("standardise and pack", 0.0, times);
     let hat = standardised(&mut workspace);
-    let w = Prepared::<T>::for_forward(kernel, &conv, hat, &mut workspace);
+    let w = Prepared::<T>::for_forward(kernel, &conv, map, hat, &mut workspace);
     note("conv forward", operations, time(repeats, || w.forward(kernel, &conv, &x, map, None, &mut y)));
     let times = time(repeats, || weight_gradient(kernel, &conv, &x, map, &dy, &mut dw, &mut workspace));
     note("conv weight gradient", operations, times);
@@ -191,7 +191,7 @@ fn convolution<T: Element>(kernel: Kernel, conv: Conv, map: Map, count: usize, r
     }
     let turned = |workspace: &mut Workspace| {
         let hat = standardised(workspace);
-        Prepared::<T>::for_input_gradient(kernel, &conv, hat, workspace)
+        Prepared::<T>::for_input_gradient(kernel, &conv, map, hat, workspace)
     };
     let times = time(repeats, || {
         turned(&mut workspace).give(&mut workspace);

@@ -74,7 +74,7 @@ impl StdConv {
         let packing = self.conv.packing();
         let mut hat = workspace.take(packing.len());
         standardise::forward(kernel, packing, &parameters[self.weight].data, &mut hat);
-        let weights = Prepared::for_forward(kernel, &self.conv, hat, workspace);
+        let weights = Prepared::for_forward(kernel, &self.conv, map, hat, workspace);
         weights.forward(kernel, &self.conv, x, map, residual, y);
         weights.give(workspace);
     }
@@ -111,7 +111,7 @@ impl StdConv {
         let packing = self.conv.packing();
         let mut hat = workspace.take(packing.len());
         standardise::forward(kernel, packing, &parameters[self.weight].data, &mut hat);
-        let weights = Prepared::for_input_gradient(kernel, &self.conv, hat, workspace);
+        let weights = Prepared::for_input_gradient(kernel, &self.conv, map, hat, workspace);
         weights.input_gradient(kernel, &self.conv, dy, map, add, dx);
         weights.give(workspace);
     }

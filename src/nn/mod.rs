@@ -43,6 +43,8 @@ pub mod weight;
 pub mod winograd;
 
 #[cfg(test)]
+mod differences;
+#[cfg(test)]
 mod properties;
 
 pub use loss::Targets;

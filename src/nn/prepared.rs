@@ -17,30 +17,37 @@ pub enum Prepared<T: Element> {
 }
 
 impl<T: Element> Prepared<T> {
-    /// For [`Prepared::forward`], from weights packed as [`Conv::packing`] says.
-    pub fn for_forward(kernel: Kernel, conv: &Conv, weights: Buffer, workspace: &mut Workspace) -> Self {
-        Self::new(kernel, conv, conv.packing(), weights, false, workspace)
+    /// For [`Prepared::forward`] of inputs of `map`, from weights packed as [`Conv::packing`] says.
+    pub fn for_forward(kernel: Kernel, conv: &Conv, map: Map, weights: Buffer, workspace: &mut Workspace) -> Self {
+        Self::new(kernel, conv, map, conv.packing(), weights, false, workspace)
     }
 
     /// For [`Prepared::input_gradient`], from the same weights.
-    pub fn for_input_gradient(kernel: Kernel, conv: &Conv, weights: Buffer, workspace: &mut Workspace) -> Self {
+    pub fn for_input_gradient(
+        kernel: Kernel,
+        conv: &Conv,
+        map: Map,
+        weights: Buffer,
+        workspace: &mut Workspace,
+    ) -> Self {
         let (packing, taps) = (conv.packing(), conv.taps());
         let turned = packing.transposed(taps);
         let mut transposed = workspace.take(turned.len());
         packing.transpose(&weights, taps, &mut transposed);
         workspace.give(weights);
-        Self::new(kernel, conv, turned, transposed, true, workspace)
+        Self::new(kernel, conv, map, turned, transposed, true, workspace)
     }
 
     fn new(
         kernel: Kernel,
         conv: &Conv,
+        map: Map,
         packing: Packed,
         weights: Buffer,
         turned: bool,
         workspace: &mut Workspace,
     ) -> Self {
-        if !winograd::suits::<T>(conv) {
+        if !winograd::suits::<T>(conv, map) {
             return Prepared::Direct(T::weights(kernel, packing, weights, workspace));
         }
         let points = winograd::packing(packing);
@@ -89,7 +96,7 @@ pub fn weight_gradient<T: Element>(
     dw: &mut [f32],
     workspace: &mut Workspace,
 ) {
-    if winograd::suits::<T>(conv) && winograd::suits_weight_gradient(map) {
+    if winograd::suits::<T>(conv, map) && winograd::suits_weight_gradient(map) {
         winograd::weight_gradient(kernel, x, map, dy, conv.packing(), dw, workspace);
     } else {
         conv.weight_gradient(kernel, x, map, dy, dw, workspace);

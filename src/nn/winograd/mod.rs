@@ -25,6 +25,7 @@ mod gradient;
 pub use data::convolve;
 pub use gradient::weight_gradient;
 
+use super::Map;
 use super::conv::Conv;
 use super::element::Element;
 use super::kernel::{Kernel, versions};
@@ -35,6 +36,8 @@ use rayon::prelude::*;
 const POINTS: usize = 16;
 /// Taps of the convolution.
 const TAPS: usize = 9;
+/// The side of a map from which it pays, as measured: of a tile that one output fills, most products are wasted.
+const SMALLEST_SIDE: usize = 2;
 /// Outputs of a tile in each direction; its inputs reach one pixel further on every side.
 const STEP: usize = 2;
 
@@ -42,16 +45,17 @@ const STEP: usize = 2;
 const VECTOR: usize = 16;
 type Lanes = [f32; VECTOR];
 
-/// Whether a convolution with activations `T` is computed this way. Narrow ones are not: carrying
-/// over costs more than the products it saves.
-pub fn suits<T: Element>(conv: &Conv) -> bool {
+/// Whether a convolution of `map` with activations `T` is computed this way. Narrow ones and small maps are not:
+/// carrying over costs more than the products it saves.
+pub fn suits<T: Element>(conv: &Conv, map: Map) -> bool {
     let wide = |channels: usize| channels >= 32 && channels.is_multiple_of(VECTOR);
-    !T::NARROW && (conv.kernel, conv.stride, conv.pad) == (3, 1, 1) && wide(conv.inputs) && wide(conv.outputs)
+    let large = map.width.min(map.height) >= SMALLEST_SIDE;
+    !T::NARROW && (conv.kernel, conv.stride, conv.pad) == (3, 1, 1) && wide(conv.inputs) && wide(conv.outputs) && large
 }
 
 /// Whether the weight gradient of a convolution that [`suits`] is, too: its sums at the points of many channels
 /// outgrow the cache, which only pays where few tiles reach past the edge.
-pub fn suits_weight_gradient(map: super::Map) -> bool {
+pub fn suits_weight_gradient(map: Map) -> bool {
     let reached = map.width.next_multiple_of(STEP) * map.height.next_multiple_of(STEP);
     5 * reached <= 6 * map.width * map.height
 }
@@ -169,13 +173,13 @@ versions! {
 /// The tiles of a batch of maps, in lines of tiles from the first image's top to the last one's bottom.
 #[derive(Clone, Copy)]
 struct Tiles {
-    map: super::Map,
+    map: Map,
     across: usize,
     down: usize,
 }
 
 impl Tiles {
-    fn of(map: super::Map) -> Self {
+    fn of(map: Map) -> Self {
         Tiles { map, across: map.width.div_ceil(STEP), down: map.height.div_ceil(STEP) }
     }
 

@@ -11,7 +11,14 @@
 //!
 //! Of many frames the first is read. Pixels may be native, RLE or JPEG (baseline, extended, lossless); JPEG-LS,
 //! JPEG 2000, deflated files (whose size is not known before they are unpacked) and others are refused by name, with
-//! a way to convert them. No overlays, no palettes, no presentation states.
+//! a way to convert them. What a file declares is checked before the parser believes it (`declared`, `fragment`). No
+//! overlays, no palettes, no presentation states.
+
+mod declared;
+mod fragment;
+
+#[cfg(test)]
+mod fixture;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,14 +35,22 @@ use super::{
 };
 
 const FORMAT: &str = "DICOM";
+const SAMPLES_PER_PIXEL: Tag = Tag(0x0028, 0x0002);
 const ROWS: Tag = Tag(0x0028, 0x0010);
 const COLUMNS: Tag = Tag(0x0028, 0x0011);
+const BITS_ALLOCATED: Tag = Tag(0x0028, 0x0100);
 const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
+/// The transfer syntaxes of JPEG begin so: baseline, extended, lossless.
+const JPEG: &str = "1.2.840.10008.1.2.4.";
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
 fn broken(message: impl ToString) -> DecodeError {
     DecodeError::Broken { format: FORMAT, message: message.to_string() }
+}
+
+fn truncated() -> DecodeError {
+    DecodeError::Truncated { format: FORMAT }
 }
 
 /// Whether the bytes are a DICOM file: 128 bytes of anything, then `DICM`.
@@ -55,22 +70,19 @@ pub(super) fn decode(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
 }
 
 fn decode_trusting(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
+    declared::check_meta(&bytes[128..])?;
     let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(broken)?;
-    let syntax = meta.transfer_syntax().trim_end_matches(['\0', ' ']);
+    let syntax = meta.transfer_syntax().trim_end_matches(|c: char| c == '\0' || c.is_whitespace());
     if let Some(unread) = unread(syntax) {
         let (name, convert) = (unread.name, unread.convert);
         return Err(DecodeError::Syntax { uid: syntax.into(), name, convert });
     }
+    declared::check_data_set(&bytes[128..], syntax)?;
     let object = OpenFileOptions::new().from_reader(bytes).map_err(|e| match ended(&e) {
-        true => DecodeError::Truncated { format: FORMAT },
+        true => truncated(),
         false => broken(e),
     })?;
-    let side = |tag: Tag, name: &str| -> Result<u64> {
-        let element = object.element(tag).map_err(|_| broken(format!("it has no {name}")))?;
-        element.to_int::<u16>().map(u64::from).map_err(broken)
-    };
-    check_size(side(COLUMNS, "Columns")?, side(ROWS, "Rows")?, FORMAT, rule)?;
-    check_fragments(&object, rule)?;
+    check_frame(&object, syntax, rule)?;
     let frame = object.decode_pixel_data_frame(0).map_err(|e| broken(format!("{e} (transfer syntax {syntax})")))?;
     let size =
         ImageSize { height: frame.rows(), width: frame.columns(), channels: u32::from(frame.samples_per_pixel()) };
@@ -80,7 +92,7 @@ fn decode_trusting(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
         (PhotometricInterpretation::Rgb, 3) if frame.bits_allocated() == 8 => interleaved(&frame, size),
         (other, n) => return Err(broken(format!("{n} samples a pixel of {other} are not read"))),
     };
-    let pixels = Pixels::new(size, data).ok_or(DecodeError::Truncated { format: FORMAT })?;
+    let pixels = Pixels::new(size, data).ok_or_else(truncated)?;
     Ok(pixels.with_channels(rule.channels, rule.grey))
 }
 
@@ -90,33 +102,25 @@ fn ended(e: &(dyn std::error::Error + 'static)) -> bool {
     io || e.source().is_some_and(ended)
 }
 
-/// A JPEG inside may declare another size than the file around it, and its decoder would believe it.
-fn check_fragments(object: &DefaultDicomObject, rule: &DecodeRule) -> Result<()> {
-    let pixels = object.element(PIXEL_DATA).map_err(|_| broken("it has no pixel data"))?;
-    for fragment in pixels.value().fragments().into_iter().flatten() {
-        if let Some((width, height)) = jpeg_size(fragment) {
-            check_size(width, height, FORMAT, rule)?;
-        }
+/// What the file says of a frame, before memory is taken for one.
+fn check_frame(object: &DefaultDicomObject, syntax: &str, rule: &DecodeRule) -> Result<()> {
+    let number = |tag: Tag, name: &str| -> Result<u64> {
+        let element = object.element(tag).map_err(|_| broken(format!("it has no {name}")))?;
+        element.to_int::<u16>().map(u64::from).map_err(broken)
+    };
+    let (width, height) = (number(COLUMNS, "Columns")?, number(ROWS, "Rows")?);
+    check_size(width, height, FORMAT, rule)?;
+    let samples = number(SAMPLES_PER_PIXEL, "Samples per Pixel")?;
+    let bits = number(BITS_ALLOCATED, "Bits Allocated")?;
+    if !matches!((samples, bits), (1, 8 | 16) | (3, 8)) {
+        return Err(broken(format!("{samples} samples of {bits} bits a pixel are not read")));
     }
-    Ok(())
-}
-
-/// Width and height in the frame header of a JPEG.
-fn jpeg_size(bytes: &[u8]) -> Option<(u64, u64)> {
-    let mut at = if bytes.starts_with(&[0xFF, 0xD8]) { 2 } else { return None };
-    loop {
-        let head = bytes.get(at..at + 4)?;
-        match head[1] {
-            0xFF => at += 1,
-            0xC4 | 0xC8 | 0xCC | 0x00..=0xBF | 0xD0..=0xFE => {
-                at += 2 + usize::from(u16::from_be_bytes([head[2], head[3]]));
-            }
-            _ => {
-                let b = bytes.get(at + 5..at + 9)?;
-                let of = |i: usize| u64::from(u16::from_be_bytes([b[i], b[i + 1]]));
-                return Some((of(2), of(0)));
-            }
+    let pixels = object.element(PIXEL_DATA).map_err(|_| broken("it has no pixel data"))?;
+    match pixels.value().fragments() {
+        Some(fragments) if syntax.starts_with(JPEG) => {
+            fragment::check_jpegs(fragments, fragment::Frame { width, height, samples, bits })
         }
+        _ => Ok(()),
     }
 }
 
@@ -203,47 +207,10 @@ fn top(entries: &[u16]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// Explicit VR Little Endian elements, written by hand.
-    #[derive(Clone, Default)]
-    struct Elements(Vec<u8>);
-
-    impl Elements {
-        fn put(mut self, group: u16, element: u16, vr: &[u8; 2], value: &[u8]) -> Self {
-            for word in [group, element] {
-                self.0.extend(word.to_le_bytes());
-            }
-            self.0.extend(vr);
-            let padded = value.len().next_multiple_of(2);
-            match vr {
-                b"OB" | b"OW" | b"SQ" => {
-                    self.0.extend([0, 0]);
-                    self.0.extend((padded as u32).to_le_bytes());
-                }
-                _ => self.0.extend((padded as u16).to_le_bytes()),
-            }
-            self.0.extend(value);
-            self.0.resize(self.0.len() + padded - value.len(), if vr == b"UI" { 0 } else { b' ' });
-            self
-        }
-
-        fn us(self, element: u16, value: u16) -> Self {
-            self.put(0x28, element, b"US", &value.to_le_bytes())
-        }
-    }
-
-    fn file(syntax: &str, elements: Elements) -> Vec<u8> {
-        let meta = Elements::default()
-            .put(2, 0x0002, b"UI", b"1.2.840.10008.5.1.4.1.1.1.1")
-            .put(2, 0x0003, b"UI", b"1.2.3")
-            .put(2, 0x0010, b"UI", syntax.as_bytes())
-            .put(2, 0x0012, b"UI", b"1.2.3.4");
-        let length = Elements::default().put(2, 0, b"UL", &(meta.0.len() as u32).to_le_bytes());
-        [&[0; 128], &b"DICM"[..], &length.0, &meta.0, &elements.0].concat()
-    }
-
-    const NATIVE: &str = "1.2.840.10008.1.2.1";
+    use super::{
+        fixture::{EXPLICIT as NATIVE, Elements, file, head},
+        *,
+    };
 
     /// 2 rows of 3 pixels of 12 stored bits.
     fn twelve(photometric: &[u8], signed: bool, more: impl FnOnce(Elements) -> Elements, values: [i16; 6]) -> Vec<u8> {
@@ -325,9 +292,7 @@ mod tests {
     #[test]
     fn rgb_planes_and_channels_last_agree() {
         let rgb = |planar: u16, data: [u8; 18]| {
-            let head = Elements::default().us(2, 3).put(0x28, 4, b"CS", b"RGB").us(6, planar).us(0x10, 2).us(0x11, 3);
-            let head = head.us(0x100, 8).us(0x101, 8).us(0x102, 7).us(0x103, 0);
-            file(NATIVE, head.put(0x7FE0, 0x10, b"OB", &data))
+            file(NATIVE, head(2, 3, 3, b"RGB").us(6, planar).put(0x7FE0, 0x10, b"OB", &data))
         };
         let last: [u8; 18] = std::array::from_fn(|i| 10 * i as u8);
         let planes: [u8; 18] = std::array::from_fn(|i| last[3 * (i % 6) + i / 6]);
@@ -352,9 +317,7 @@ mod tests {
             ("1.2.840.10008.1.2.4.80", "JPEG-LS Lossless", "dcmdjpls IN OUT (DCMTK)"),
             ("1.2.840.10008.1.2.4.90", "JPEG 2000 Lossless", "gdcmconv --raw IN OUT (GDCM)"),
         ] {
-            let head = Elements::default().us(2, 1).put(0x28, 4, b"CS", b"MONOCHROME2").us(0x10, 2).us(0x11, 3);
-            let head = head.us(0x100, 8).us(0x101, 8).us(0x102, 7).us(0x103, 0);
-            let e = fail(&file(syntax, head.put(0x7FE0, 0x10, b"OB", &[0; 6]))).at("x.dcm");
+            let e = fail(&file(syntax, head(2, 3, 1, b"MONOCHROME2").put(0x7FE0, 0x10, b"OB", &[0; 6]))).at("x.dcm");
             assert_eq!(e.to_string(), format!("x.dcm: DICOM transfer syntax {name} ({syntax}) is not read"));
             assert_eq!(e.hint(), Some(format!("convert the files first: {convert}").as_str()));
         }
@@ -362,14 +325,22 @@ mod tests {
 
     #[test]
     fn a_declared_size_is_checked_before_anything_is_allocated() {
-        let head = Elements::default().us(2, 1).put(0x28, 4, b"CS", b"MONOCHROME2").us(0x10, 60_000).us(0x11, 60_000);
-        let head = head.us(0x100, 8).us(0x101, 8).us(0x102, 7).us(0x103, 0);
-        let bytes = file(NATIVE, head.put(0x7FE0, 0x10, b"OB", &[0; 6]));
-        let e = super::super::decode(&bytes, &rule()).unwrap_err();
+        let fail = |syntax: &str, e: Elements| super::super::decode(&file(syntax, e), &rule()).unwrap_err();
+        let pixels = |e: Elements| e.put(0x7FE0, 0x10, b"OB", &[0; 6]);
+        let e = fail(NATIVE, pixels(head(60_000, 60_000, 1, b"MONOCHROME2")));
         assert_eq!(e, DecodeError::TooLarge { width: 60_000, height: 60_000, limit: 100_000_000 });
+        // As many pixels as are allowed, with 65,535 values each.
+        let e = fail("1.2.840.10008.1.2.5", pixels(head(10_000, 10_000, u16::MAX, b"MONOCHROME2")));
+        assert_eq!(e.to_string(), "broken DICOM image: 65535 samples of 8 bits a pixel are not read");
         // A small DICOM file around a JPEG that claims 60,000 x 60,000.
-        let sof = [0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 1, 2, 0xFF, 0xC1, 0, 11, 8, 0xEA, 0x60, 0xEA, 0x60, 1, 1, 0x11, 0];
-        assert_eq!(jpeg_size(&sof), Some((60_000, 60_000)));
-        assert_eq!(jpeg_size(&sof[..12]), None);
+        let sof = [0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 1, 2, 0xFF, 0xC1, 0, 11, 8, 0xEA, 0x60, 0xEA, 0x60, 1, 1, 0x11, 0, 0];
+        let mut file = head(2, 3, 1, b"MONOCHROME2").0;
+        file.extend([0xE0, 0x7F, 0x10, 0, b'O', b'B', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+        file.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0]);
+        file.extend([0xFE, 0xFF, 0x00, 0xE0, sof.len() as u8, 0, 0, 0]);
+        file.extend(sof);
+        file.extend([0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0]);
+        let e = fail("1.2.840.10008.1.2.4.50", Elements(file));
+        assert!(e.to_string().contains("the JPEG inside 60000 x 60000"), "{e}");
     }
 }

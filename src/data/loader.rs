@@ -13,13 +13,13 @@ use super::{
     augment::{Augment, View},
     dataset::{Dataset, Task},
     image::ImageShards,
-    looks::Looks,
     normalise::{Levels, Normalise},
     randaugment::{Picture, RandAugment},
     sampling::{Geometry, ImageDims, render},
 };
 use crate::{
     error::{Error, Result},
+    nn::looks::Looks,
     random::stream::Stream,
 };
 
@@ -340,7 +340,7 @@ impl Examples {
         let (height, width) = how.view.size(self.dims());
         let all: Vec<&Draw> = draws.iter().chain(partners).collect();
         let found = all.par_iter().map(|draw| self.look(draw, how)).collect::<Result<Vec<_>>>()?;
-        let mut looks = Looks::new((height, width), &self.levels);
+        let mut looks = Looks::new(draws.len(), (height, width), &self.levels);
         for (dims, bytes, geometry) in &found {
             looks.push(*dims, bytes, geometry);
         }

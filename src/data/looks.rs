@@ -1,4 +1,4 @@
-//! Images that a device is to render: their stored bytes, and how each is looked at, as numbers.
+//! From views and augmentations to what a device renders by ([`Looks`]).
 //!
 //! The device's kernels (`nn/cuda/source/image.cu`, `operate.cu`) give the very values of [`super::sampling::render`]
 //! and [`super::randaugment`]. Nothing is decoded, drawn or computed here.
@@ -6,31 +6,13 @@
 use super::normalise::Levels;
 use super::randaugment::Operation;
 use super::sampling::{Geometry, ImageDims};
-
-/// Looks at images of any sizes that all become `height` x `width`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Looks {
-    pub height: usize,
-    pub width: usize,
-    /// Stored images one after the other.
-    pub bytes: Vec<u8>,
-    /// Eighteen words a look: see `image.cu`.
-    pub table: Vec<u64>,
-    /// RandAugment's operations in order, each with eight words a look: see `operate.cu`.
-    pub operations: Vec<Vec<u64>>,
-    /// Some look is rotated, scaled or shifted, or has to be scaled after it was resized.
-    pub warped: bool,
-    /// What each level of each channel becomes, and the channels' means and deviations.
-    pub scaling: Vec<f32>,
-    /// Channels are scaled differently, so that grey is resized as it is and scaled afterwards.
-    pub shares: bool,
-}
+use crate::nn::looks::Looks;
 
 impl Looks {
-    /// No look yet; all will be scaled by `levels`.
-    pub fn new((height, width): (usize, usize), levels: &Levels) -> Self {
+    /// No look yet at `n` images; all will be scaled by `levels`.
+    pub fn new(n: usize, (height, width): (usize, usize), levels: &Levels) -> Self {
         let shares = !levels.alike;
-        Looks { height, width, scaling: levels.numbers(), shares, warped: shares, ..Looks::default() }
+        Looks { n, height, width, scaling: levels.numbers(), shares, warped: shares, ..Looks::default() }
     }
 
     /// Adds one look at an image.

@@ -14,27 +14,6 @@ pub struct Images<'a> {
     pub width: usize,
 }
 
-/// Images that a device renders. Tables are as `nn/cuda/source/image.cu` and `operate.cu` read them.
-#[derive(Clone, Debug, Default)]
-pub struct Looks {
-    pub n: usize,
-    pub height: usize,
-    pub width: usize,
-    /// Stored images one after the other: `n`, and as many partners where they are mixed.
-    pub bytes: Vec<u8>,
-    pub table: Vec<u64>,
-    /// Operations on grey levels, in order.
-    pub operations: Vec<Vec<u64>>,
-    /// Some look is rotated, scaled or shifted, or scaled after it was resized.
-    pub warped: bool,
-    /// What levels become.
-    pub scaling: Vec<f32>,
-    /// Grey is scaled after it was resized.
-    pub shares: bool,
-    /// Share of each image itself, where it is mixed with its partner.
-    pub share: Option<f32>,
-}
-
 impl Images<'_> {
     pub(super) fn map(&self) -> Map {
         Map { n: self.n, height: self.height, width: self.width, channels: CHANNELS }

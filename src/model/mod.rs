@@ -13,7 +13,7 @@ pub use bit::Bit;
 pub use body::Keep;
 pub use config::BitConfig;
 pub use head::HeadInit;
-pub use images::{Images, Looks};
+pub use images::Images;
 pub use precision::Precision;
 
 #[cfg(test)]

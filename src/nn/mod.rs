@@ -19,6 +19,7 @@
 //! | `parameter` | a weight with its gradient, in packed or plain order |
 //! | `buffer` | aligned memory, planned and reused |
 //! | `cuda` | all of it on a GPU |
+//! | `looks` | images that a GPU is to render |
 //!
 //! Activations are NHWC. Every sum has a fixed order that depends neither on the number of
 //! threads nor on what else is in the batch. There is no graph and no autograd here: who calls
@@ -30,6 +31,7 @@ pub mod conv;
 pub mod cuda;
 pub mod element;
 pub mod kernel;
+pub mod looks;
 pub mod loss;
 pub mod norm;
 pub mod optimizer;

@@ -13,12 +13,9 @@ use super::{
     targets::{Owned, TargetRule, balanced, class_counts},
 };
 use crate::{
-    data::{
-        self,
-        loader::{Draw, Examples, Labels, TrainView},
-    },
+    data::loader::{Draw, Examples, Labels, TrainView},
     error::Result,
-    model::Looks,
+    nn::looks::Looks,
 };
 
 /// What a spec means for one dataset.
@@ -138,10 +135,8 @@ impl<'a> Feed<'a> {
         let how = TrainView { view, augment, rand_augment: rand_augment.as_ref(), seed: *seed };
         let partners = batch.mix.as_ref().map_or(&[][..], |_| &batch.partners[range.clone()]);
         let share = batch.mix.as_ref().map(|m| m.share as f32);
-        let n = range.len();
         let found = self.train.looks(&batch.draws[range], partners, &how)?;
-        let data::looks::Looks { height, width, bytes, table, operations, warped, scaling, shares } = found;
-        Ok(Looks { n, height, width, bytes, table, operations, warped, scaling, shares, share })
+        Ok(Looks { share, ..found })
     }
 
     /// The images of a part of a batch.

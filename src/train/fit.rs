@@ -39,12 +39,10 @@ use crate::{
     data::loader::{Examples, Labels},
     digest::Digest,
     error::{Error, Result},
-    model::{
-        Looks,
-        bit::{Bit, Images},
-    },
+    model::bit::{Bit, Images},
     nn::{
         Targets,
+        looks::Looks,
         optimizer::{Optimizer, Parts},
     },
 };

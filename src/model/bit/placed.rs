@@ -10,11 +10,11 @@ use super::{Bit, Images};
 use crate::error::Result;
 use crate::model::body::{Norm, StdConv, Unit};
 use crate::model::device::{Input, Network, goal};
-use crate::model::images::Looks;
 use crate::model::{Keep, Precision};
 use crate::nn::Targets;
 use crate::nn::conv::Conv;
 use crate::nn::cuda::Machine;
+use crate::nn::looks::Looks;
 use crate::nn::optimizer::Optimizer;
 use crate::nn::parameter::Parameter;
 

@@ -9,11 +9,12 @@ use super::render::Rendering;
 use super::training::Training;
 use crate::error::{Error, Result};
 use crate::model::bit::Skeleton;
-use crate::model::images::{Images, Looks};
+use crate::model::images::Images;
 use crate::nn::cuda::Machine;
 use crate::nn::cuda::op::{Memory, Op, Recorded};
 use crate::nn::cuda::update::Scalars;
 use crate::nn::cuda::weight;
+use crate::nn::looks::Looks;
 use crate::nn::parameter::Parameter;
 
 /// Input values that inference takes at a time: 64 images of 224 px.

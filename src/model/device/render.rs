@@ -2,10 +2,10 @@
 
 use super::network::{Network, le_bytes, write_words};
 use crate::error::Result;
-use crate::model::images::Looks;
 use crate::nn::cuda::Machine;
 use crate::nn::cuda::image::{Frame, How};
 use crate::nn::cuda::op::{Memory, Op};
+use crate::nn::looks::Looks;
 
 /// Memory of rendering, which grows to the largest micro-batch.
 #[derive(Default)]

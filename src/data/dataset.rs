@@ -305,6 +305,11 @@ impl Dataset {
                 Self::assemble(columns, first.task.clone())
             })
             .collect::<Result<Vec<_>>>()?;
+        // One part beside empty ones, as the merge's pieces are, needs no copy.
+        let mut with_rows = filled.iter().filter(|d| d.rows() > 0);
+        if let (Some(one), None) = (with_rows.next(), with_rows.next()) {
+            return Ok(one.clone());
+        }
         let schema = filled[0].batch.schema();
         let batch = concat_batches(&schema, filled.iter().map(|d| &d.batch))?;
         Ok(Dataset { batch, task: first.task.clone() })

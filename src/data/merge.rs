@@ -18,7 +18,7 @@ mod tally;
 
 pub use tally::{MergeReport, ReportRow};
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::Array;
 use schemars::JsonSchema;
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use self::tally::Tally;
 use super::{
     dataset::{Dataset, Task},
+    hashed::QuickSet,
     labels::{self, LabelMap, Uncertain},
     leakage::{self, KeepOut},
     split::{self, SplitRule},
@@ -167,7 +168,7 @@ pub fn merge_into(
         .map(|s| split::head(&s.pick(s.labelled.clone(), &names)?, &spec.split))
         .collect::<Result<Vec<_>>>()?;
     let head = Dataset::concat(&heads)?.slice(0, 0)?;
-    let (mut report, mut total, mut copies) = (MergeReport::default(), Tally::default(), HashSet::new());
+    let (mut report, mut total, mut copies) = (MergeReport::default(), Tally::default(), QuickSet::default());
     for source in &mut sources {
         let mut tally = Tally::default();
         source.run(&names, &mut copies, &mut |piece| {
@@ -210,7 +211,7 @@ struct Source<'a> {
     dropped: Vec<(&'static str, u64)>,
     /// Whether drops are counted; not when a source is read again.
     counting: bool,
-    seen: HashSet<u64>,
+    seen: QuickSet<u64>,
     decisions: Decisions,
     /// The first copy under `duplicates: error`, and how many there are.
     copy: Option<(String, u64)>,
@@ -250,13 +251,13 @@ impl<'a> Source<'a> {
             labelled: table.head()?,
             dropped: Vec::new(),
             counting: true,
-            seen: HashSet::new(),
+            seen: QuickSet::default(),
             decisions: Decisions::default(),
             copy: None,
         };
         // Run on no rows, the steps list their rules in order.
         let head = source.map_labels(source.labelled.clone())?;
-        source.labelled = source.filter(head, &mut HashSet::new())?;
+        source.labelled = source.filter(head, &mut QuickSet::default())?;
         Ok(source)
     }
 
@@ -264,7 +265,7 @@ impl<'a> Source<'a> {
     fn run(
         &mut self,
         names: &[String],
-        copies: &mut HashSet<u64>,
+        copies: &mut QuickSet<u64>,
         sink: &mut dyn FnMut(Dataset) -> Result<()>,
     ) -> Result<()> {
         let table = self.table;
@@ -302,7 +303,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn step(&mut self, piece: Dataset, names: &[String], copies: &mut HashSet<u64>) -> Result<Dataset> {
+    fn step(&mut self, piece: Dataset, names: &[String], copies: &mut QuickSet<u64>) -> Result<Dataset> {
         let piece = self.map_labels(piece)?;
         let piece = self.filter(piece, copies)?;
         self.pick(piece, names)
@@ -340,7 +341,7 @@ impl<'a> Source<'a> {
         if dropped > 0 { piece.take(&rows) } else { Ok(piece) }
     }
 
-    fn filter(&mut self, mut piece: Dataset, copies: &mut HashSet<u64>) -> Result<Dataset> {
+    fn filter(&mut self, mut piece: Dataset, copies: &mut QuickSet<u64>) -> Result<Dataset> {
         let spec = self.spec;
         for other in self.keep_out {
             let before = piece.rows();

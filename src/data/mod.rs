@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod fewshot;
 pub mod format;
 pub mod fractal;
+mod hashed;
 pub mod image;
 pub mod labels;
 pub mod leakage;

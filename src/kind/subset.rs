@@ -73,7 +73,7 @@ impl Kind for Subset {
 /// The number of a row, for the predicate's answer.
 const ROW: &str = "row_number";
 
-/// The numbers of the rows of which a predicate is true, in order; polars answers.
+/// The numbers of the rows of which a predicate is true, in order; polars' streaming engine answers.
 fn selected(cell: &Cell, data: &Dataset, predicate: &str) -> Result<Vec<u32>> {
     let plain = |name: &str| ["bytes", "digest", "phash"].contains(&name);
     let mut table = data.without(plain)?;
@@ -85,11 +85,10 @@ fn selected(cell: &Cell, data: &Dataset, predicate: &str) -> Result<Vec<u32>> {
     let numbers = UInt32Array::from_iter_values(0..data.rows() as u32);
     let path = cell.work.join("predicate.parquet");
     table.with_column(ROW, Arc::new(numbers))?.write_parquet(&path)?;
-    let tables = [("data".to_string(), frame::read_parquet(&path)?)];
     let columns =
         || -> Vec<String> { table.batch().schema().fields().iter().map(|f| format!("\"{}\"", f.name())).collect() };
-    let answer =
-        query::query(&format!("SELECT {ROW} FROM data WHERE ({predicate}) ORDER BY {ROW}"), &tables).map_err(|e| {
+    let answer = query::stream(&format!("SELECT {ROW} FROM data WHERE ({predicate}) ORDER BY {ROW}"), "data", &path)
+        .map_err(|e| {
             Error::invalid(format!("where: {e}")).with_hint(format!("columns are {}", columns().join(", ")))
         })?;
     let rows = frame::values(&answer, ROW)?.iter().filter_map(|v| v.as_u64()).map(|v| v as u32).collect::<Vec<_>>();

@@ -4,8 +4,11 @@
 //! that, so every step of the optimised plan is told to keep the order of its input: groups come in
 //! the order of their first row, and ties of `ORDER BY` stay as they were.
 
+use std::path::Path;
+
 use polars::{
-    prelude::{IntoLazy, MaintainOrderJoin, UniqueKeepStrategy},
+    error::PolarsError,
+    prelude::{Engine, IntoLazy, LazyFrame, MaintainOrderJoin, PlRefPath, ScanArgsParquet, UniqueKeepStrategy},
     sql::SQLContext,
 };
 use polars_plan::{plans::IR, prelude::Node};
@@ -22,16 +25,8 @@ pub fn query(sql: &str, tables: &[(String, Frame)]) -> Result<Frame> {
     for (name, frame) in tables {
         context.register(name, frame.clone().lazy());
     }
-    let explain = |e: polars::error::PolarsError| {
-        let known: Vec<&str> = tables.iter().map(|(n, _)| n.as_str()).collect();
-        let message = e.to_string();
-        let error = Error::invalid(format!("query: {message}"));
-        let word = message.split(['\'', '"']).nth(1).unwrap_or_default();
-        match nearest(word, known.iter().copied()).filter(|n| *n != word) {
-            Some(near) => error.with_hint(format!("did you mean {near}?")),
-            None => error.with_hint(format!("tables are {}", known.join(", "))),
-        }
-    };
+    let known: Vec<&str> = tables.iter().map(|(n, _)| n.as_str()).collect();
+    let explain = |e| explained(e, &known);
     let plan = context.execute(sql).map_err(explain)?;
     let mut frame = plan
         ._collect_post_opt(|_, plans, _, _| {
@@ -59,6 +54,34 @@ pub fn query(sql: &str, tables: &[(String, Frame)]) -> Result<Frame> {
         .map_err(explain)?;
     frame.rechunk_mut();
     Ok(frame)
+}
+
+/// Runs one SELECT over a Parquet file, known as `name`, by polars' streaming engine: its rows pass through memory in
+/// pieces. They come in the order that the query's own `ORDER BY` says, or in none.
+///
+/// # Errors
+/// As [`query`].
+pub fn stream(sql: &str, name: &str, file: &Path) -> Result<Frame> {
+    let explain = |e| explained(e, &[name]);
+    let scan = PlRefPath::try_from_path(file).and_then(|p| LazyFrame::scan_parquet(p, ScanArgsParquet::default()));
+    let mut context = SQLContext::new();
+    context.register(name, scan.map_err(explain)?);
+    let plan = context.execute(sql).map_err(explain)?;
+    // One plan without sinks has one result.
+    let mut frame = plan.collect_with_engine(Engine::Streaming).map_err(explain)?.unwrap_single();
+    frame.rechunk_mut();
+    Ok(frame)
+}
+
+/// What polars says about a query, with the table that was meant or those that there are.
+fn explained(e: PolarsError, known: &[&str]) -> Error {
+    let message = e.to_string();
+    let error = Error::invalid(format!("query: {message}"));
+    let word = message.split(['\'', '"']).nth(1).unwrap_or_default();
+    match nearest(word, known.iter().copied()).filter(|n| *n != word) {
+        Some(near) => error.with_hint(format!("did you mean {near}?")),
+        None => error.with_hint(format!("tables are {}", known.join(", "))),
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +123,20 @@ mod tests {
         assert_eq!(values(&frame, "size").unwrap(), expected);
         let frame = query("SELECT seed FROM t UNION SELECT size AS seed FROM s", &tables).unwrap();
         assert_eq!(values(&frame, "seed").unwrap()[..4], [json!(0), json!(1), json!(2), json!(49)]);
+    }
+
+    #[test]
+    fn a_file_is_streamed_to_what_its_frame_gives() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.parquet");
+        let frame = results(300_000);
+        crate::report::frame::write_parquet(&frame, &file).unwrap();
+        let sql = "SELECT model, value FROM t WHERE seed = 2 AND value < 20000 ORDER BY value DESC";
+        let (streamed, whole) = (stream(sql, "t", &file).unwrap(), query(sql, &[("t".into(), frame)]).unwrap());
+        assert_eq!(streamed.height(), 66_666);
+        assert!(streamed.equals(&whole));
+        let e = stream("SELECT * FROM transfers", "transfer", &file).unwrap_err();
+        assert_eq!(e.hint(), Some("did you mean transfer?"), "{e}");
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Read for Options {
             let line = u64::from(record) + 1;
             rows.push(
                 line,
-                NewRow { image, record: Some(record), split, class: Some(class), ..Default::default() },
+                NewRow { image: image.into(), record: Some(record), split, class: Some(class), ..Default::default() },
                 &[],
             );
         }

@@ -107,11 +107,11 @@ impl Options {
         rows.table(&file);
         while let Some(row) = table.next(skipped)? {
             let view = match row.raw(side) {
-                "Frontal" => row.owned(projection),
-                "Lateral" => Some("L".to_string()),
-                other => table::filled(other).map(str::to_string),
+                "Frontal" => row.text(projection),
+                "Lateral" => Some("L"),
+                other => table::filled(other),
             };
-            if !in_views(&self.views, view.as_deref(), skipped, &file, row.line) {
+            if !in_views(&self.views, view, skipped, &file, row.line) {
                 continue;
             }
             let Some(place) = Place::of(row.raw(path)) else {
@@ -132,8 +132,8 @@ impl Options {
                 image: place.image.into(),
                 split: Some(split),
                 patient: Some(place.patient.into()),
-                study: Some(format!("{}/{}", place.patient, place.study)),
-                view,
+                study: Some(place.of_patient.into()),
+                view: view.map(Into::into),
                 sex: row.text(sex).and_then(table::sex),
                 age: years,
                 healthy: Some(healthy),
@@ -150,17 +150,19 @@ struct Place<'a> {
     /// From the split's folder on, which is where the root begins.
     image: &'a str,
     patient: &'a str,
-    study: &'a str,
+    /// `00001/study1`.
+    of_patient: &'a str,
 }
 
 impl<'a> Place<'a> {
     fn of(path: &'a str) -> Option<Self> {
-        let parts: Vec<&str> = path.split('/').collect();
-        let patient = parts.iter().position(|p| p.starts_with("patient"))?;
-        let study = parts.get(patient + 1)?;
-        let start = patient.checked_sub(1)?;
-        let cut: usize = parts[..start].iter().map(|p| p.len() + 1).sum();
-        Some(Place { image: &path[cut..], patient: parts[patient].trim_start_matches("patient"), study })
+        // The first folder so named that lies in another one.
+        let named = path.find("/patient").filter(|_| !path.starts_with("patient"))? + 1;
+        let split = path[..named - 1].rfind('/').map_or(0, |slash| slash + 1);
+        let of_patient = path[named..].trim_start_matches("patient");
+        let (patient, rest) = of_patient.split_once('/')?;
+        let study = rest.split('/').next()?;
+        Some(Place { image: &path[split..], patient, of_patient: &of_patient[..patient.len() + 1 + study.len()] })
     }
 }
 

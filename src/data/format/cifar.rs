@@ -206,7 +206,7 @@ impl Layout {
                     continue;
                 }
                 let new = NewRow {
-                    image: file.clone(),
+                    image: file.as_str().into(),
                     record: Some(i as u32),
                     split: Some(split),
                     class: Some(class as i32),

@@ -75,7 +75,13 @@ impl Set<'_> {
             };
             rows.table(&path);
             let class = Some(class as i32);
-            let new = NewRow { image: file.clone(), record: Some(*record), split: *split, class, ..Default::default() };
+            let new = NewRow {
+                image: file.as_str().into(),
+                record: Some(*record),
+                split: *split,
+                class,
+                ..Default::default()
+            };
             rows.push(line, new, &[]);
         }
         rows.finish(self.root, Missing::Skip, skipped, self.obtain)

@@ -98,9 +98,9 @@ impl Read for Options {
                     }
                 };
                 let new = NewRow {
-                    image: format!("{folder}/{}", entry.file),
+                    image: format!("{folder}/{}", entry.file).into(),
                     split: Some(split),
-                    patient: Some(format!("{}:{}", entry.source, entry.patient)),
+                    patient: Some(format!("{}:{}", entry.source, entry.patient).into()),
                     class: Some(class),
                     ..Default::default()
                 };

@@ -120,7 +120,8 @@ impl Options {
                     skipped.odd(OddRows::Skip, "the label is out of range", &labels_file, id as u64, &detail)?;
                     continue;
                 };
-                let new = NewRow { image, split: Some(split), class: Some(class as i32), ..Default::default() };
+                let new =
+                    NewRow { image: image.into(), split: Some(split), class: Some(class as i32), ..Default::default() };
                 rows.push(id as u64, new, &[]);
             }
         }

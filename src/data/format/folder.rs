@@ -120,7 +120,11 @@ pub(super) fn read_folders(
                     skipped.row("the file is no image by its name", &path, 0, &image);
                     continue;
                 }
-                rows.push(0, NewRow { image, split: *split, class: Some(class as i32), ..Default::default() }, &[]);
+                rows.push(
+                    0,
+                    NewRow { image: image.into(), split: *split, class: Some(class as i32), ..Default::default() },
+                    &[],
+                );
             }
         }
     }

@@ -187,7 +187,7 @@ fn no_finding() -> String {
 /// A row before the labels that occur are known.
 struct Found {
     line: u64,
-    row: NewRow,
+    row: NewRow<'static>,
     words: Vec<String>,
     observed: Vec<Observation>,
 }
@@ -311,12 +311,12 @@ impl Options {
             }
             let mut new = NewRow {
                 image: match &self.folder {
-                    Some(folder) => format!("{}/{}", folder.trim_end_matches('/'), row.raw(image)),
-                    None => row.raw(image).into(),
+                    Some(folder) => format!("{}/{}", folder.trim_end_matches('/'), row.raw(image)).into(),
+                    None => row.raw(image).to_string().into(),
                 },
-                patient: patient.and_then(|at| row.owned(at)),
-                study: study.and_then(|at| row.owned(at)),
-                view,
+                patient: patient.and_then(|at| row.owned(at)).map(Into::into),
+                study: study.and_then(|at| row.owned(at)).map(Into::into),
+                view: view.map(Into::into),
                 sex: sex.and_then(|at| row.text(at)).and_then(table::sex),
                 age: age.and_then(|at| row.text(at)).and_then(table::years),
                 ..Default::default()

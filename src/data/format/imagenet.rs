@@ -143,7 +143,11 @@ impl Options {
                     skipped.row("the file is no image by its name", &path, 0, &image);
                     continue;
                 }
-                rows.push(0, NewRow { image, split, class: Some(class as i32), ..Default::default() }, &[]);
+                rows.push(
+                    0,
+                    NewRow { image: image.into(), split, class: Some(class as i32), ..Default::default() },
+                    &[],
+                );
             }
         }
         Ok(())
@@ -156,19 +160,23 @@ impl Options {
         let hint = "the images of val/ are not sorted, so LOC_val_solution.csv or val.txt must say their classes";
         let list = table::find(&self.root, &names, hint)?;
         rows.table(&list);
-        let mut add =
-            |line: u64, image: String, class: Option<usize>, told: &str, skipped: &mut Skipped| -> Result<()> {
-                let Some(class) = class else {
-                    return skipped.odd(self.odd_rows, "the class is none of the folders", &list, line, told);
-                };
-                let image = format!("{val}/{image}");
-                rows.push(
-                    line,
-                    NewRow { image, split: Some("valid"), class: Some(class as i32), ..Default::default() },
-                    &[],
-                );
-                Ok(())
+        let mut add = |line: u64,
+                       image: String,
+                       class: Option<usize>,
+                       told: &str,
+                       skipped: &mut Skipped|
+         -> Result<()> {
+            let Some(class) = class else {
+                return skipped.odd(self.odd_rows, "the class is none of the folders", &list, line, told);
             };
+            let image = format!("{val}/{image}");
+            rows.push(
+                line,
+                NewRow { image: image.into(), split: Some("valid"), class: Some(class as i32), ..Default::default() },
+                &[],
+            );
+            Ok(())
+        };
         if list.extension().is_some_and(|e| e == "txt") {
             let text = std::fs::read_to_string(&list).map_err(Error::io(&list))?;
             for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {

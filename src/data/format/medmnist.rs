@@ -198,8 +198,12 @@ impl Read for Options {
         for (labels, (_, split)) in labels.iter().zip(SPLITS) {
             for label in labels.data.chunks_exact(wide) {
                 record += 1;
-                let new =
-                    NewRow { image: file.clone(), record: Some(record - 1), split: Some(split), ..Default::default() };
+                let new = NewRow {
+                    image: file.as_str().into(),
+                    record: Some(record - 1),
+                    split: Some(split),
+                    ..Default::default()
+                };
                 let line = u64::from(record);
                 let wrong = |l: &&u8| usize::from(**l) >= if wide == 1 { names.len() } else { 2 };
                 if let Some(l) = label.iter().find(wrong) {

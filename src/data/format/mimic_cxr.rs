@@ -121,11 +121,11 @@ impl Read for Options {
                 };
                 let prefix: String = key.0.chars().take(2).collect();
                 let new = NewRow {
-                    image: format!("files/p{prefix}/p{}/s{}/{}.jpg", key.0, key.1, image.dicom),
+                    image: format!("files/p{prefix}/p{}/s{}/{}.jpg", key.0, key.1, image.dicom).into(),
                     split: Some(split),
-                    patient: Some(key.0.clone()),
-                    study: Some(key.1.clone()),
-                    view: image.view,
+                    patient: Some(key.0.as_str().into()),
+                    study: Some(key.1.as_str().into()),
+                    view: image.view.map(Into::into),
                     healthy: Some(healthy),
                     ..Default::default()
                 };

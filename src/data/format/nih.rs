@@ -20,7 +20,7 @@ use super::{
     table::{self, Table},
 };
 use crate::{
-    data::dataset::Dataset,
+    data::{dataset::Dataset, hashed::QuickMap},
     error::{Error, Result},
 };
 
@@ -101,7 +101,8 @@ impl Read for Options {
             Some(at) => at,
             None => table.columns(["Patient Gender"])?[0],
         };
-        let splits = self.splits()?;
+        let lists = self.lists()?;
+        let splits = splits(&lists)?;
         let boxes = match table::find(&self.root, &[BOXES], "") {
             Ok(path) => nih_boxes::read(&path, &FINDINGS, self.odd_rows, skipped)?,
             Err(_) => HashMap::new(),
@@ -111,8 +112,8 @@ impl Read for Options {
         let mut rows = Rows::multi(&self.name, FINDINGS).or_dicom();
         rows.table(&file);
         while let Some(row) = table.next(skipped)? {
-            let view = row.owned(view);
-            if !in_views(&self.views, view.as_deref(), skipped, &file, row.line) {
+            let view = row.text(view);
+            if !in_views(&self.views, view, skipped, &file, row.line) {
                 continue;
             }
             let (healthy, findings) = match findings(row.raw(labels)) {
@@ -133,12 +134,12 @@ impl Read for Options {
             }
             let new = NewRow {
                 image: match folders.get(image) {
-                    Some(folder) => format!("{folder}/{image}"),
-                    None => format!("images/{image}"),
+                    Some(folder) => format!("{folder}/{image}").into(),
+                    None => format!("images/{image}").into(),
                 },
                 split,
-                patient: row.owned(patient),
-                view,
+                patient: row.text(patient).map(Into::into),
+                view: view.map(Into::into),
                 sex: row.text(sex).and_then(table::sex),
                 age: years.filter(|&y| y <= OLDEST),
                 healthy: Some(healthy),
@@ -152,24 +153,19 @@ impl Read for Options {
 }
 
 impl Options {
-    fn splits(&self) -> Result<HashMap<String, &'static str>> {
-        let mut splits = HashMap::new();
-        for (list, split) in [("train_val_list.txt", "train"), ("test_list.txt", "test")] {
+    /// The published lists of images.
+    fn lists(&self) -> Result<[List; 2]> {
+        let read = |list: &str, split: &'static str| -> Result<List> {
             let path = table::find(&self.root, &[list], self.obtain())?;
             let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-            for (i, image) in text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()) {
-                if splits.insert(image.to_string(), split).is_some_and(|before| before != split) {
-                    let line = i as u64 + 1;
-                    return Err(Error::data(&path, line, format!("{image} is in both lists")));
-                }
-            }
-        }
-        Ok(splits)
+            Ok(List { path, text, split })
+        };
+        Ok([read("train_val_list.txt", "train")?, read("test_list.txt", "test")?])
     }
 
     /// Where images lie that are not in `images/`: name to folder, for the twelve folders of the download.
-    fn folders(&self) -> HashMap<String, String> {
-        let mut found = HashMap::new();
+    fn folders(&self) -> QuickMap<String, String> {
+        let mut found = QuickMap::default();
         for n in 1..=12 {
             let folder = format!("images_{n:03}/images");
             for entry in std::fs::read_dir(self.root.join(&folder)).into_iter().flatten().flatten() {
@@ -178,6 +174,26 @@ impl Options {
         }
         found
     }
+}
+
+struct List {
+    path: PathBuf,
+    text: String,
+    split: &'static str,
+}
+
+/// The split of each image.
+fn splits(lists: &[List; 2]) -> Result<QuickMap<&str, &'static str>> {
+    let mut splits = QuickMap::default();
+    for List { path, text, split } in lists {
+        for (i, image) in text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()) {
+            if splits.insert(image, *split).is_some_and(|before| before != *split) {
+                let line = i as u64 + 1;
+                return Err(Error::data(path, line, format!("{image} is in both lists")));
+            }
+        }
+    }
+    Ok(splits)
 }
 
 /// Whether nothing was found, and the findings of `Edema|Effusion`; `Err` is the word that is unknown.

@@ -7,10 +7,7 @@
 //! The published split is a shuffle of *rows* after the views were filtered: it depends on `views`, and
 //! it puts most patients of the test set into the training set as well.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +18,14 @@ use super::{
     rows::{NewRow, Observation, Rows, in_views},
     table::{self, Table},
 };
-use crate::{data::dataset::Dataset, error::Result, random::numpy::RandomState};
+use crate::{
+    data::{
+        dataset::Dataset,
+        hashed::{QuickMap, QuickSet},
+    },
+    error::Result,
+    random::numpy::RandomState,
+};
 
 /// PadChest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -189,14 +193,14 @@ impl Read for Options {
             "Projection",
             "Labels",
         ])?;
-        let blacklist: HashSet<&str> = match self.blacklist {
-            Blacklist::Published => BLACKLIST.into(),
-            Blacklist::None => HashSet::new(),
+        let blacklist: QuickSet<&str> = match self.blacklist {
+            Blacklist::Published => BLACKLIST.into_iter().collect(),
+            Blacklist::None => QuickSet::default(),
         };
         // The download has one folder for each ImageDir; the published study had all images in one.
-        let mut folders: HashMap<String, bool> = HashMap::new();
+        let mut folders: QuickMap<String, bool> = QuickMap::default();
         let words = Words::new();
-        let mut known: HashMap<String, Vec<Observation>> = HashMap::new();
+        let mut known: QuickMap<String, Vec<Observation>> = QuickMap::default();
         let file = table.file.clone();
         let mut rows = Rows::multi(&self.name, FINDINGS.iter().map(|(name, _)| *name)).or_dicom();
         rows.table(&file);
@@ -224,10 +228,10 @@ impl Read for Options {
                 folders.insert(folder.into(), !folder.is_empty() && self.root.join(folder).is_dir());
             }
             let new = NewRow {
-                image: if folders[folder] { format!("{folder}/{id}") } else { id.into() },
-                patient: row.owned(patient),
-                study: row.owned(study),
-                view: view.map(str::to_string),
+                image: if folders[folder] { format!("{folder}/{id}").into() } else { id.into() },
+                patient: row.text(patient).map(Into::into),
+                study: row.text(study).map(Into::into),
+                view: view.map(Into::into),
                 sex: row.text(sex).and_then(table::sex),
                 age: age.filter(|a| (0.0..=120.0).contains(a)),
                 healthy: Some(labels == "['normal']"),
@@ -311,6 +315,6 @@ mod tests {
 
     #[test]
     fn the_blacklist_has_no_image_twice() {
-        assert_eq!(HashSet::from(BLACKLIST).len(), 30);
+        assert_eq!(BLACKLIST.into_iter().collect::<QuickSet<_>>().len(), 30);
     }
 }

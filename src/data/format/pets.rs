@@ -87,7 +87,7 @@ impl Read for Options {
         for (path, line, split, file, breed) in lines {
             rows.table(&path);
             let new = NewRow {
-                image: format!("images/{file}.jpg"),
+                image: format!("images/{file}.jpg").into(),
                 split: Some(split),
                 class: classes.binary_search(&breed).ok().map(|c| c as i32),
                 ..Default::default()

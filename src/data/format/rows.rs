@@ -4,7 +4,7 @@
 //! It knows nothing of any format.
 
 use std::{
-    collections::{HashMap, HashSet},
+    borrow::Cow,
     fmt::Write,
     path::{Component, Path, PathBuf},
     sync::Arc,
@@ -21,7 +21,10 @@ use rayon::prelude::*;
 
 use super::skipped::{Missing, Skipped};
 use crate::{
-    data::dataset::{Dataset, Task, label_column},
+    data::{
+        dataset::{Dataset, Task, label_column},
+        hashed::{QuickMap, QuickSet},
+    },
     error::{Error, Result},
 };
 
@@ -30,15 +33,15 @@ pub const UNCERTAIN: &str = "uncertain:";
 
 /// One row on its way in. Fields left at their default make no column where all rows leave them.
 #[derive(Default)]
-pub(super) struct NewRow {
+pub(super) struct NewRow<'a> {
     /// Path relative to the root, with forward slashes.
-    pub(super) image: String,
+    pub(super) image: Cow<'a, str>,
     pub(super) record: Option<u32>,
     pub(super) split: Option<&'static str>,
     /// Without the dataset's name; [`Rows`] adds it.
-    pub(super) patient: Option<String>,
-    pub(super) study: Option<String>,
-    pub(super) view: Option<String>,
+    pub(super) patient: Option<Cow<'a, str>>,
+    pub(super) study: Option<Cow<'a, str>>,
+    pub(super) view: Option<Cow<'a, str>>,
     pub(super) sex: Option<&'static str>,
     pub(super) age: Option<f32>,
     pub(super) healthy: Option<bool>,
@@ -137,7 +140,7 @@ impl Rows {
     }
 
     /// Adds a row found at a line of the current table; `labels` in the order of the findings.
-    pub(super) fn push(&mut self, line: u64, row: NewRow, labels: &[Observation]) {
+    pub(super) fn push(&mut self, line: u64, row: NewRow<'_>, labels: &[Observation]) {
         debug_assert_eq!(labels.len(), self.findings.len());
         self.origin.push((self.tables.len().saturating_sub(1) as u32, line));
         self.image.append_value(row.image);
@@ -225,7 +228,8 @@ impl Rows {
         };
         let record = |i: usize| records.is_valid(i).then(|| records.value(i));
         let order = self.order.take().unwrap_or_else(|| (0..images.len() as u32).collect());
-        let mut seen: HashSet<(&str, Option<u32>)> = HashSet::with_capacity(images.len());
+        let mut seen: QuickSet<(&str, Option<u32>)> = QuickSet::default();
+        seen.reserve(images.len());
         let mut keep = Vec::with_capacity(images.len());
         for row in order {
             let i = row as usize;
@@ -359,13 +363,13 @@ enum File {
 struct Inside {
     root: PathBuf,
     /// Folders as the rows name them, and whether they lie inside the root; absent ones are left out.
-    folders: HashMap<PathBuf, bool>,
+    folders: QuickMap<PathBuf, bool>,
 }
 
 impl Inside {
     fn of<'a>(root: &Path, images: impl Iterator<Item = &'a str>) -> Result<Self> {
         let root = root.canonicalize().map_err(Error::io(root))?;
-        let mut folders = HashMap::new();
+        let mut folders = QuickMap::default();
         for image in images {
             let Some(folder) = Path::new(image).parent() else { continue };
             if !folders.contains_key(folder)
@@ -435,7 +439,7 @@ mod tests {
         let mut rows = Rows::multi("toy", ["Edema"]);
         rows.table(Path::new("t.csv"));
         for (i, image) in images.iter().enumerate() {
-            let row = NewRow { image: image.to_string(), patient: Some(i.to_string()), ..Default::default() };
+            let row = NewRow { image: (*image).into(), patient: Some(i.to_string().into()), ..Default::default() };
             rows.push(i as u64 + 2, row, &[Observation::Uncertain]);
         }
         rows

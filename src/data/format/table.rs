@@ -26,7 +26,7 @@ const BLANKS: [&str; 18] = [
 
 /// The text, or `None` where it is one of the ways to write nothing.
 pub(super) fn filled(text: &str) -> Option<&str> {
-    let text = text.trim();
+    let text = trimmed(text);
     // Few values begin as a blank does.
     let blank = match text.as_bytes() {
         [] => true,
@@ -34,6 +34,14 @@ pub(super) fn filled(text: &str) -> Option<&str> {
         _ => false,
     };
     (!blank).then_some(text)
+}
+
+/// The text without the spaces around it, of which there seldom are any.
+fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        _ => text.trim(),
+    }
 }
 
 pub(super) struct Table {
@@ -55,7 +63,7 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// The field as written, without the spaces around it.
     pub(super) fn raw(&self, column: usize) -> &str {
-        self.record.get(column).unwrap_or("").trim()
+        trimmed(self.record.get(column).unwrap_or(""))
     }
 
     /// All fields as written.

@@ -102,8 +102,8 @@ impl Read for Options {
                     continue;
                 };
                 let new = NewRow {
-                    patient: Some(file[..file.len() - 4].into()),
-                    image: if folder == "." { file } else { format!("{folder}/{file}") },
+                    patient: Some(file[..file.len() - 4].to_string().into()),
+                    image: if folder == "." { file.into() } else { format!("{folder}/{file}").into() },
                     split: Some(if i < train { "train" } else { "test" }),
                     class: Some(class),
                     ..Default::default()

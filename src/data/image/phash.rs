@@ -47,10 +47,22 @@ const FREQUENCIES: usize = 24;
 const FLAT: f32 = 1.0;
 
 struct Tables {
-    cosines: [[f32; SIDE]; FREQUENCIES],
+    /// By pixel, then by frequency.
+    cosines: [[f32; FREQUENCIES]; SIDE],
     window: [[f32; SIDE]; SIDE],
     /// (k, l) of each bit.
     order: Vec<(usize, usize)>,
+    /// Where each pixel of the picture turned by each of [`ANGLES`] comes from.
+    turns: [Vec<From>; ANGLES.len()],
+}
+
+/// Between four pixels.
+struct From {
+    /// The upper left one.
+    at: usize,
+    /// How far the place is down and to the right of it, 0 to 1.
+    down: f32,
+    right: f32,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
@@ -64,11 +76,26 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
         (0..FREQUENCIES * FREQUENCIES).map(|i| (i / FREQUENCIES, i % FREQUENCIES)).collect();
     order.sort_by_key(|&(k, l)| (k * k + l * l, k, l));
     Tables {
-        cosines: std::array::from_fn(|k| std::array::from_fn(|x| cosine(k, x))),
+        cosines: std::array::from_fn(|x| std::array::from_fn(|k| cosine(k, x))),
         window: std::array::from_fn(|y| std::array::from_fn(|x| fade(y, x))),
         order: order.into_iter().skip(1).take(BITS).collect(),
+        turns: ANGLES.map(turn),
     }
 });
+
+/// A turn about the centre; beyond the border the border goes on.
+fn turn(degrees: f32) -> Vec<From> {
+    let (sin, cos) = f64::from(degrees).to_radians().sin_cos();
+    let (middle, last) = ((SIDE as f64 - 1.0) / 2.0, (SIDE - 1) as f64);
+    let from = |i: usize| {
+        let (dy, dx) = ((i / SIDE) as f64 - middle, (i % SIDE) as f64 - middle);
+        let sx = (cos * dx - sin * dy + middle).clamp(0.0, last);
+        let sy = (sin * dx + cos * dy + middle).clamp(0.0, last);
+        let (x, y) = ((sx as usize).min(SIDE - 2), (sy as usize).min(SIDE - 2));
+        From { at: y * SIDE + x, down: (sy - y as f64) as f32, right: (sx - x as f64) as f32 }
+    };
+    (0..SIDE * SIDE).map(from).collect()
+}
 
 /// The hash of a picture: [`WHOLE`] bytes, or `None` where it has no structure.
 pub fn phash(image: &Pixels) -> Result<Option<Vec<u8>>> {
@@ -78,8 +105,8 @@ pub fn phash(image: &Pixels) -> Result<Option<Vec<u8>>> {
     let mut out = Vec::with_capacity(WHOLE);
     let mut push = |b: Bits| b.iter().for_each(|word| out.extend(word.to_le_bytes()));
     push(upright);
-    for angle in ANGLES {
-        push(bits(&turned(&grey, angle)).unwrap_or(upright));
+    for turn in &TABLES.turns {
+        push(bits(&turned(&grey, turn)).unwrap_or(upright));
     }
     Ok(Some(out))
 }
@@ -113,49 +140,42 @@ fn bits(grey: &[f32]) -> Option<Bits> {
     let mut across = [[0.0f32; SIDE]; FREQUENCIES];
     for (y, (row, window)) in grey.chunks_exact(SIDE).zip(&t.window).enumerate() {
         let seen: [f32; SIDE] = std::array::from_fn(|x| (row[x] - mean) * window[x]);
-        for (l, cosines) in t.cosines.iter().enumerate() {
-            across[l][y] = dot(&seen, cosines);
+        for (column, sum) in across.iter_mut().zip(project(&seen, &t.cosines)) {
+            column[y] = sum;
         }
     }
+    let coefficients = across.map(|column| project(&column, &t.cosines));
     let mut out = [0u64; 4];
     for (i, &(k, l)) in t.order.iter().enumerate() {
-        if dot(&across[l], &t.cosines[k]) > 0.0 {
+        if coefficients[l][k] > 0.0 {
             out[i / 64] |= 1 << (i % 64);
         }
     }
     Some(out)
 }
 
-/// In eight fixed lanes, so that the sum is the same everywhere and quick.
-fn dot(a: &[f32; SIDE], b: &[f32; SIDE]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
-        for i in 0..8 {
-            lanes[i] += a[i] * b[i];
+/// The sum over 32 values by each frequency. Every eighth value is added up first, then the eight sums in order, so
+/// that the result is the same everywhere; frequencies lie beside each other, so that they are added side by side.
+fn project(values: &[f32; SIDE], cosines: &[[f32; FREQUENCIES]; SIDE]) -> [f32; FREQUENCIES] {
+    let mut total = [0.0f32; FREQUENCIES];
+    for lane in 0..8 {
+        let mut sum = [0.0f32; FREQUENCIES];
+        for i in (lane..SIDE).step_by(8) {
+            sum.iter_mut().zip(&cosines[i]).for_each(|(s, c)| *s += values[i] * c);
         }
+        total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
     }
-    lanes.iter().sum()
+    total
 }
 
-/// The picture turned about its centre, bilinear; beyond the border the border goes on.
-fn turned(grey: &[f32], degrees: f32) -> Vec<f32> {
-    let (sin, cos) = f64::from(degrees).to_radians().sin_cos();
-    let (middle, last) = ((SIDE as f64 - 1.0) / 2.0, (SIDE - 1) as f64);
-    let mut out = Vec::with_capacity(SIDE * SIDE);
-    for y in 0..SIDE {
-        for x in 0..SIDE {
-            let (dy, dx) = (y as f64 - middle, x as f64 - middle);
-            let sx = (cos * dx - sin * dy + middle).clamp(0.0, last);
-            let sy = (sin * dx + cos * dy + middle).clamp(0.0, last);
-            let (x0, y0) = ((sx as usize).min(SIDE - 2), (sy as usize).min(SIDE - 2));
-            let (fx, fy) = ((sx - x0 as f64) as f32, (sy - y0 as f64) as f32);
-            let at = |y: usize, x: usize| grey[y * SIDE + x];
-            let upper = at(y0, x0) * (1.0 - fx) + at(y0, x0 + 1) * fx;
-            let lower = at(y0 + 1, x0) * (1.0 - fx) + at(y0 + 1, x0 + 1) * fx;
-            out.push(upper * (1.0 - fy) + lower * fy);
-        }
-    }
-    out
+/// The picture turned, bilinear.
+fn turned(grey: &[f32], turn: &[From]) -> Vec<f32> {
+    let value = |&From { at, down, right }: &From| {
+        let upper = grey[at] * (1.0 - right) + grey[at + 1] * right;
+        let lower = grey[at + SIDE] * (1.0 - right) + grey[at + SIDE + 1] * right;
+        upper * (1.0 - down) + lower * down
+    };
+    turn.iter().map(value).collect()
 }
 
 #[cfg(test)]
@@ -226,6 +246,21 @@ pub(crate) mod tests {
         }
         assert!(outside <= 1, "{outside} of 60 near-duplicates are missed");
         assert!(near > 2 * RADIUS, "a stranger is {near} away");
+    }
+
+    /// Hashes lie in tables that others made: not one bit may depend on how the sums are laid out.
+    #[test]
+    fn sums_are_added_in_eight_lanes_to_the_bit() {
+        let mut s = Stream::new(3, "sums", 0, 0);
+        let cosines = &TABLES.cosines;
+        for _ in 0..50 {
+            let values: [f32; SIDE] = std::array::from_fn(|_| s.range(-128.0, 128.0) as f32);
+            for (k, sum) in project(&values, cosines).into_iter().enumerate() {
+                let mut lanes = [0.0f32; 8];
+                (0..SIDE).for_each(|i| lanes[i % 8] += values[i] * cosines[i][k]);
+                assert_eq!(sum, lanes.iter().sum::<f32>(), "frequency {k}");
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! The merge's table: what was read, dropped and kept of each source, counted piece by piece.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, StringArray, UInt64Array},
@@ -15,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{
         dataset::Dataset,
+        hashed::QuickSet,
         labels::{self, LabelCount},
         leakage,
     },
@@ -77,7 +75,7 @@ pub(super) struct Tally {
     pub rows: u64,
     labels: Vec<LabelCount>,
     /// By 64 bits of their digests, so that a million patients take a few megabytes.
-    patients: Option<HashSet<u64>>,
+    patients: Option<QuickSet<u64>>,
     values: [Option<BTreeMap<Option<String>, u64>>; 2],
 }
 
@@ -90,7 +88,13 @@ impl Tally {
         merge_counts(&mut self.labels, labels::counts(d));
         if let Some(column) = d.text("patient") {
             let patients = self.patients.get_or_insert_default();
-            patients.extend(column.iter().flatten().map(|p| leakage::short(p.as_bytes())));
+            let mut before = None;
+            for patient in column.iter().flatten() {
+                // Most tables list a patient's images one after the other.
+                if before.replace(patient) != Some(patient) {
+                    patients.insert(leakage::short(patient.as_bytes()));
+                }
+            }
         }
         for (name, of) in COUNTED.iter().zip(&mut self.values) {
             let Some(column) = d.text(name) else { continue };

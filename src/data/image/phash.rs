@@ -53,11 +53,11 @@ struct Tables {
     /// (k, l) of each bit.
     order: Vec<(usize, usize)>,
     /// Where each pixel of the picture turned by each of [`ANGLES`] comes from.
-    turns: [Vec<From>; ANGLES.len()],
+    turns: [Vec<Between>; ANGLES.len()],
 }
 
-/// Between four pixels.
-struct From {
+/// A place between four pixels.
+struct Between {
     /// The upper left one.
     at: usize,
     /// How far the place is down and to the right of it, 0 to 1.
@@ -84,7 +84,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
 });
 
 /// A turn about the centre; beyond the border the border goes on.
-fn turn(degrees: f32) -> Vec<From> {
+fn turn(degrees: f32) -> Vec<Between> {
     let (sin, cos) = f64::from(degrees).to_radians().sin_cos();
     let (middle, last) = ((SIDE as f64 - 1.0) / 2.0, (SIDE - 1) as f64);
     let from = |i: usize| {
@@ -92,7 +92,7 @@ fn turn(degrees: f32) -> Vec<From> {
         let sx = (cos * dx - sin * dy + middle).clamp(0.0, last);
         let sy = (sin * dx + cos * dy + middle).clamp(0.0, last);
         let (x, y) = ((sx as usize).min(SIDE - 2), (sy as usize).min(SIDE - 2));
-        From { at: y * SIDE + x, down: (sy - y as f64) as f32, right: (sx - x as f64) as f32 }
+        Between { at: y * SIDE + x, down: (sy - y as f64) as f32, right: (sx - x as f64) as f32 }
     };
     (0..SIDE * SIDE).map(from).collect()
 }
@@ -169,8 +169,8 @@ fn project(values: &[f32; SIDE], cosines: &[[f32; FREQUENCIES]; SIDE]) -> [f32; 
 }
 
 /// The picture turned, bilinear.
-fn turned(grey: &[f32], turn: &[From]) -> Vec<f32> {
-    let value = |&From { at, down, right }: &From| {
+fn turned(grey: &[f32], turn: &[Between]) -> Vec<f32> {
+    let value = |&Between { at, down, right }: &Between| {
         let upper = grey[at] * (1.0 - right) + grey[at + 1] * right;
         let lower = grey[at + SIDE] * (1.0 - right) + grey[at + SIDE + 1] * right;
         upper * (1.0 - down) + lower * down

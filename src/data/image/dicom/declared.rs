@@ -7,6 +7,7 @@
 //! | bound | why |
 //! |---|---|
 //! | a value's length | the bytes that are left |
+//! | a list of numbers | whole numbers: of others the parser reads a part, and takes the rest for headers |
 //! | sequences and items within each other | [`DEEPEST`] |
 //! | elements, items and the parts of texts | [`MOST_PARTS`], since each takes many times its bytes in memory |
 //!
@@ -174,7 +175,11 @@ impl<'a> Walk<'a> {
             self.enter(false, true, header.length)?;
             let Some(first) = self.item() else { return Ok(false) };
             match first.tag {
-                ITEM => self.enter(true, true, first.length)?,
+                // The table of offsets, of four bytes each.
+                ITEM => {
+                    whole(first.length, 4)?;
+                    self.enter(true, true, first.length)?;
+                }
                 SEQUENCE_END => {
                     self.open.pop();
                     self.in_sequence = false;
@@ -197,9 +202,9 @@ impl<'a> Walk<'a> {
 
     /// The parser reads some numbers as such whatever the file calls them, once pixels are signed. None is a sequence.
     fn refuse_number(&self, tag: Tag) -> Result<()> {
-        match StandardDataDictionary.by_tag(tag).map(|entry| entry.vr()) {
-            Some(VirtualVr::Xs) => Err(broken(format!("{tag} is a number, and declared as a sequence"))),
-            _ => Ok(()),
+        match is_number(tag) {
+            true => Err(broken(format!("{tag} is a number, and declared as a sequence"))),
+            false => Ok(()),
         }
     }
 
@@ -218,6 +223,7 @@ impl<'a> Walk<'a> {
     }
 
     fn value(&mut self, header: Header) -> Result<()> {
+        whole(header.length, if is_number(header.tag) { 2 } else { 1 }.max(size(header.vr)))?;
         let end = self.end_of(header.length)?;
         if header.tag != PIXEL_DATA {
             self.count(self.bytes[self.at..end].iter().filter(|&&b| b == b'\\').count())?;
@@ -292,6 +298,29 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Whether the dictionary says signed or unsigned words of 16 bits, as the pixels are.
+fn is_number(tag: Tag) -> bool {
+    StandardDataDictionary.by_tag(tag).map(|entry| entry.vr()) == Some(VirtualVr::Xs)
+}
+
+/// Bytes of one value of a list.
+fn size(vr: VR) -> u32 {
+    use VR::*;
+    match vr {
+        US | SS | OW => 2,
+        AT | UL | SL | OL | FL | OF => 4,
+        FD | OD | SV | UV | OV => 8,
+        _ => 1,
+    }
+}
+
+fn whole(length: u32, size: u32) -> Result<()> {
+    match length.is_multiple_of(size) {
+        true => Ok(()),
+        false => Err(broken(format!("{length} bytes are no list of numbers of {size} bytes"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,7 +352,7 @@ mod tests {
     #[test]
     fn a_length_beyond_the_file_is_refused_before_anything_is_allocated() {
         for vr in [b"OB", b"OW", b"OF", b"OD", b"UN", b"UT", b"UC", b"ZZ"] {
-            for length in [8, 1 << 20, 2 << 30, u32::MAX - 1] {
+            for length in [8, 1 << 20, 2 << 30, u32::MAX - 7] {
                 let bytes = file(EXPLICIT, Elements([declares(vr, length).0, grey(2, 3).0].concat()));
                 assert_eq!(check_data_set(&bytes[128..], EXPLICIT).is_err(), length > 1 << 10, "{vr:?} {length}");
                 if length > 1 << 10 {
@@ -395,6 +424,21 @@ mod tests {
         head.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0]);
         head.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0x80, 0xFF, 0xD8]);
         assert_eq!(fail(&file("1.2.840.10008.1.2.4.50", Elements(head))), truncated());
+    }
+
+    #[test]
+    fn parts_of_numbers_are_refused() {
+        // The parser would read no number of two bytes as one of four, and take them for the next header.
+        for (vr, length) in [(b"UL", 2), (b"US", 3), (b"FD", 12), (b"AT", 6)] {
+            let element = Elements::default().put(9, 0x1010, vr, &vec![1; length]);
+            let mut bytes = file(EXPLICIT, Elements([element.0, grey(2, 3).0].concat()));
+            if length == 3 {
+                // `put` makes lengths even.
+                let at = bytes.windows(4).position(|w| w == [b'U', b'S', 4, 0]).unwrap();
+                bytes[at + 2] = 3;
+            }
+            assert!(fail(&bytes).to_string().contains("are no list of numbers"), "{vr:?} {}", fail(&bytes));
+        }
     }
 
     #[test]

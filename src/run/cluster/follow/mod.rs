@@ -38,7 +38,7 @@ use crate::{
     plan::{Force, PlanOptions, Planner, State},
     progress::Cancel,
     run::{
-        event::{Event, Failure, Observer, Skip, Summary, Todo},
+        event::{Event, Failure, Observer, Skip, Summary},
         unix_ms,
     },
     store::{Mark, RunEntry, Store, source::SourceIndex},
@@ -102,27 +102,8 @@ pub fn run<'q>(
     let registered = store.live().and_then(|live| Ok((live, store.hold()?)));
     let planner = Planner::new(pipeline, store, sources, &options.plan)?;
     let plan = planner.plan()?;
-    let mut summary = Summary {
-        cells: plan.cells.len(),
-        fresh: plan.count(State::Fresh),
-        frozen: plan.count(State::Frozen),
-        blocked: plan.count(State::Blocked),
-        ..Summary::default()
-    };
+    let mut summary = Summary::before(&plan, 0, observer);
     let to_run: Vec<usize> = plan.cells.iter().filter(|c| c.state == State::Run).map(|c| c.index).collect();
-    let todo = plan.cells.iter().filter(|c| c.state == State::Run);
-    observer.event(&Event::Planned {
-        cells: summary.cells,
-        fresh: summary.fresh,
-        run: to_run.len(),
-        blocked: summary.blocked,
-        threads: 0,
-        todo: todo.map(Todo::from).collect(),
-    });
-    for cell in plan.cells.iter().filter(|c| c.state == State::Blocked) {
-        let reasons = cell.reasons.iter().map(ToString::to_string).collect();
-        observer.event(&Event::Blocked { cell: cell.cell.clone(), reasons });
-    }
     if to_run.is_empty() || (summary.blocked > 0 && !options.keep_going) {
         summary.unfinished = to_run.len();
         store.update_last(&pipeline.name, &planner.returned(&plan))?;

@@ -54,7 +54,7 @@ pub struct Params {
 
 impl Kind for Embed {
     const NAME: &'static str = "embed";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Computes the features of every image under a frozen model.";
     const HAS_DEVICE: bool = true;
     type Params = Params;

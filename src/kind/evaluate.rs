@@ -65,7 +65,7 @@ fn test() -> Option<String> {
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Scores a model on a dataset, by the outputs that both have.";
     const HAS_DEVICE: bool = true;
     type Params = Params;

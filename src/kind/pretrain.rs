@@ -45,7 +45,7 @@ pub struct Params {
 
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Trains a model from scratch on labelled images.";
     const HAS_DEVICE: bool = true;
     type Params = Params;

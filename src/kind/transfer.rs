@@ -275,7 +275,7 @@ impl Params {
 
 impl Kind for Transfer {
     const NAME: &'static str = "transfer";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Fine-tunes a model on a target, fully or with k examples a class, and tests it there.";
     const HAS_DEVICE: bool = true;
     type Params = Params;

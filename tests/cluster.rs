@@ -376,6 +376,14 @@ fn the_jobs_of_a_killed_submitter_are_adopted() {
     wait_for("the whole plan in the queue", || slurm(&["squeue", "-h", "-r", "-o", "%j"]).lines().count() >= 9);
     child.kill().unwrap();
     child.wait().unwrap();
+    // Nobody follows them, and everybody can see how they stand.
+    let plan = study.must(&[&["plan", "x.yaml"], &SLURM[..]].concat());
+    assert!(plan.contains("8 pending"), "{plan}");
+    let ls = study.must(&[&["ls"], &SLURM[..]].concat());
+    assert!(ls.contains("chexpert") && ls.contains("pending"), "{ls}");
+    let watch = study.output(&[&["watch", "--once"], &SLURM[..]].concat());
+    let told = String::from_utf8_lossy(&watch.stderr).into_owned();
+    assert!(watch.status.success() && told.contains("pending chexpert as job"), "{told}");
     slurm(&["scontrol", "update", "partition=cpu", "state=up"]);
     let (code, events, err) = run(&study, &[]);
     assert_eq!(code, 0, "{err}");

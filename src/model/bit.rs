@@ -47,6 +47,8 @@ pub struct Bit {
     workspaces: Mutex<Vec<Workspace>>,
     /// Where passes and steps run, if not here, and the weights there once something did.
     machine: Option<Arc<dyn Machine>>,
+    /// For the other ranks of a training, in turn; this one's where there are none.
+    machines: Vec<Arc<dyn Machine>>,
     network: Mutex<Option<Network>>,
     /// The weights there are newer than those here.
     ahead: bool,
@@ -96,6 +98,7 @@ impl Bit {
             head_weight,
             workspaces,
             machine,
+            machines: Vec::new(),
             network,
             ahead,
         }

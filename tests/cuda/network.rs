@@ -47,7 +47,10 @@ pub fn passes(machine: &Arc<dyn Machine>) {
         Targets::Multi(&multi),
         Targets::MultiSoft { values: &soft, known: &known },
     ];
-    for (precision, near, share) in [(Precision::F32, 1e-5, 2e-3), (Precision::Bf16, 1e-5, 2e-3)] {
+    // Of logits, losses and gradients.
+    for (precision, [near, close, share]) in
+        [(Precision::F32, [1e-4, 1e-5, 2e-3]), (Precision::Bf16, [0.03, 5e-3, 0.3])]
+    {
         for targets in &all {
             let (mut here, mut there) = (small(3), small(3));
             there.place(Some(machine.clone())).unwrap();
@@ -55,17 +58,19 @@ pub fn passes(machine: &Arc<dyn Machine>) {
             there.set_precision(precision);
             let wanted = here.logits(&images(&data)).unwrap();
             for (f, w) in there.logits(&images(&data)).unwrap().iter().zip(&wanted) {
-                eprintln!("{precision:?} logit {f} {w} {}", f - w);
+                assert!(f64::from(f - w).abs() < near, "{precision:?}: logit {f}, expected {w}");
             }
             let wanted = here.features(&images(&data)).unwrap();
-            eprintln!("{precision:?} cos {}", 1.0 - cosine(&there.features(&images(&data)).unwrap(), &wanted));
+            let alike = cosine(&there.features(&images(&data)).unwrap(), &wanted);
+            assert!(alike > 1.0 - near / 100.0, "{precision:?}: features at a cosine of {alike}");
             let loss = here.loss_backward(&images(&data), targets, 0.3).unwrap();
             let found = there.loss_backward(&images(&data), targets, 0.3).unwrap();
-            eprintln!("{precision:?} {targets:?}: loss {found}, expected {loss} {near} {share}");
+            let far = (found - loss).abs() / loss.abs().max(1.0);
+            assert!(far < close, "{precision:?} {targets:?}: loss {found}, expected {loss}");
             for ((name, found), (_, wanted)) in gradients(&there).iter().zip(&gradients(&here)) {
                 let off: Vec<f32> = found.iter().zip(wanted).map(|(f, w)| f - w).collect();
                 let (off, size) = (length(&off), length(wanted));
-                eprintln!("{precision:?} {targets:?}: gradient of {name} is off by {off} of {size}: {}", off / size);
+                assert!(off < share * size, "{precision:?} {targets:?}: gradient of {name} is off by {off} of {size}");
             }
         }
     }
@@ -105,11 +110,9 @@ pub fn steps(machine: &Arc<dyn Machine>) {
         let start = weights(&small(3));
         let (found, own) = on(precision, Keep::Inner);
         assert_eq!((found.len(), own.len()), (wanted.len(), 3));
-        // bfloat16 rounds the root on a device and not on the processor, and so small a network leaves the common way
-        // after an update: only the loss before it is near.
-        let (near, share) = if precision == Precision::F32 { (3, 1e-4) } else { (1, 0.03) };
+        // Sums in another order tip a few of bfloat16's roundings over, each update some more.
+        let (near, share) = if precision == Precision::F32 { (3, 1e-4) } else { (2, 0.05) };
         for (a, b) in own.iter().zip(&losses).take(near) {
-            eprintln!("{precision:?}: losses {own:?}, expected {losses:?}");
             assert!((a - b).abs() < share * b, "{precision:?}: losses {own:?}, expected {losses:?}");
         }
         // Differences beside the length of the way, over all weights.
@@ -120,8 +123,8 @@ pub fn steps(machine: &Arc<dyn Machine>) {
                 way += f64::from(w - s).powi(2);
             }
         }
-        let limit = if precision == Precision::F32 { 2e-3 } else { 1.5 };
-        eprintln!("{precision:?}: {}", (off / way).sqrt());
+        let limit = if precision == Precision::F32 { 2e-3 } else { 0.2 };
+
         assert!(way > 0.0 && off.sqrt() < limit * way.sqrt(), "{precision:?}: off by {off} of {way}");
         assert!((found.clone(), own.clone()) == on(precision, Keep::Input), "{precision:?} with recomputation");
         assert!((found, own) == on(precision, Keep::Inner), "{precision:?} again");

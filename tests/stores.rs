@@ -325,7 +325,7 @@ fn processes_of_one_machine_fetch_a_blob_once() {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--exact", "fetcher", "--nocapture"]).env("SCALESHOT_CACHE", study.path("cache"));
             let digests: Vec<String> = blobs.iter().map(|(digest, _)| digest.hex()).collect();
-            command.env(FETCH, [&[server.clone()], &digests[..]].concat().join(" "));
+            command.env(FETCH, format!("{server} {}", digests.join(" ")));
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();

@@ -246,7 +246,9 @@ impl<'a> Follower<'a> {
             if self.options.cancel.requested() {
                 return self.stop();
             }
-            pause = if changed { PAUSES.start } else { (pause * 5 / 4).min(PAUSES.end) };
+            // An answer lists all jobs: of 20,000 it is asked for every ten seconds, whatever happens meanwhile.
+            let least = (open as u64 / 2).clamp(PAUSES.start, PAUSES.end);
+            pause = if changed { least } else { (pause * 5 / 4).clamp(least, PAUSES.end) };
             let began = Instant::now();
             // Ctrl-C is heard soon, however long the pause.
             let steps = pause.div_ceil(500);

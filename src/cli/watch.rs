@@ -94,8 +94,13 @@ fn told(sight: &mut Sight, view: &dyn Latecomer, json: bool, first: bool) -> Res
         let lines: Vec<String> = told.iter().filter_map(|told| serde_json::to_string(told).ok()).collect();
         print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
     } else if first {
-        let past: Vec<(Event, Instant)> = told.into_iter().map(|told| (told.event.clone(), told.at())).collect();
+        // What the queue says of a plan is how it stands now.
+        let of_plan = matches!(sight, Sight::Plan(_));
+        let (now, past): (Vec<Told>, Vec<Told>) =
+            told.into_iter().partition(|told| of_plan && matches!(told.event, Event::Queued { .. }));
+        let past: Vec<(Event, Instant)> = past.into_iter().map(|told| (told.event.clone(), told.at())).collect();
         view.catch_up(&past);
+        now.iter().for_each(|told| view.event(&told.event));
     } else {
         for Told { event, .. } in &told {
             view.event(event);

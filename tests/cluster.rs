@@ -4,9 +4,10 @@
 mod study;
 
 use std::{
+    fs::File,
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard},
+    process::{Child, Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, mpsc},
     time::{Duration, Instant},
 };
 
@@ -95,10 +96,49 @@ fn cluster() -> Option<Alone> {
         return None;
     }
     let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
-    // What another scenario left behind is not this one's.
+    // What another scenario left behind where it failed is not this one's.
+    if !alive("slurmctld") {
+        start_controller();
+    }
+    for node in NODES.into_iter().filter(|node| !alive(&format!("slurmd.{node}"))) {
+        start_node(node);
+    }
+    slurm(&["scontrol", "update", "partition=cpu", "state=up"]);
     slurm(&["scancel", "--user", &slurm(&["id", "-un"])]);
     wait_for("an empty queue", || slurm(&["squeue", "-h", "-t", "PD,R,CG"]).is_empty());
+    wait_for("both nodes, idle", || slurm(&["sinfo", "-h", "-p", "cpu", "-t", "idle", "-o", "%D"]) == "2");
     Some(Alone { began: Instant::now(), _guard: guard })
+}
+
+/// As `up.sh` names them.
+const NODES: [&str; 2] = ["n1", "n2"];
+
+/// Number of a daemon's process, by its pid file.
+fn daemon(name: &str) -> String {
+    std::fs::read_to_string(folder().join(format!("pid/{name}.pid"))).unwrap_or_default().trim().into()
+}
+
+/// Whether a daemon's process is there; one that was not reaped yet is gone.
+fn alive(name: &str) -> bool {
+    let pid = daemon(name);
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !pid.is_empty() && state.rsplit(") ").next().is_some_and(|s| !s.is_empty() && !s.starts_with('Z'))
+}
+
+fn start_daemon(program: &str, words: &[&str]) {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    let conf = folder().join("etc/slurm.conf");
+    let started = Command::new(program).args(words).arg("-f").arg(conf).env("PATH", path).status().unwrap();
+    assert!(started.success(), "{program} did not start: {started}");
+}
+
+fn start_controller() {
+    start_daemon("slurmctld", &[]);
+    wait_for("the controller", || slurm(&["scontrol", "ping"]).contains("UP"));
+}
+
+fn start_node(node: &str) {
+    start_daemon("slurmd", &["-N", node]);
 }
 
 /// Words that start ranks under MPI; `None` where that was not built, which `make test-cluster` sees to.
@@ -138,6 +178,42 @@ fn checkpointed(study: &Study) {
     });
 }
 
+/// Submits a training that writes a checkpoint after each step, and waits for the first: its job, well under way and
+/// nowhere near its end.
+fn detached_with_checkpoints(study: &Study, more: &[&str]) -> String {
+    let words = [&["run", "x.yaml", "--detach"], &SLURM[..], more].concat();
+    let out = study.command(&words).env("SCALESHOT_CHECKPOINT_S", "0").output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let id = job_of("pretrain");
+    checkpointed(study);
+    id
+}
+
+/// Sends a training's job what the queue sends before a time limit and at a preemption, and waits for its requeue.
+fn stopped_and_requeued(study: &Study, id: &str) {
+    slurm(&["scancel", "--batch", "--signal=TERM", id]);
+    wait_for("the requeue", || slurm(&["scontrol", "show", "job", id]).contains("Restarts=1"));
+    let said = shells(study);
+    assert!(said.contains("pretrain: stopped at a checkpoint"), "{said}");
+}
+
+/// What the jobs' shells have said.
+fn shells(study: &Study) -> String {
+    let mut said = String::new();
+    for plan in std::fs::read_dir(study.path(".scaleshot/jobs")).into_iter().flatten().flatten() {
+        for log in std::fs::read_dir(plan.path().join("logs")).into_iter().flatten().flatten() {
+            said.push_str(&std::fs::read_to_string(log.path()).unwrap_or_default());
+        }
+    }
+    said
+}
+
+/// That the training's second job took up where the first had left it.
+fn continued(study: &Study) {
+    let log = study.must(&["show", "pretrain", "--log"]);
+    assert!(log.contains("continuing after step"), "{log}");
+}
+
 fn study(pipeline: &str) -> Study {
     let study = Study::new(pipeline);
     std::fs::write(study.path("p.yaml"), PROFILE).unwrap();
@@ -148,7 +224,7 @@ const SLURM: [&str; 4] = ["--executor", "slurm", "--profile", "./p.yaml"];
 
 /// (exit code, events, stderr)
 fn run(study: &Study, more: &[&str]) -> (i32, Vec<Value>, String) {
-    let out = study.output(&[&["run", "x.yaml", "--json"], &SLURM[..], more].concat());
+    let out = end_of(start(study, more));
     let err = String::from_utf8_lossy(&out.stderr).into_owned();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let events = text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
@@ -178,16 +254,33 @@ fn start(study: &Study, more: &[&str]) -> Child {
     study.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// How a run ended and what it said; one that does not end fails the scenario, with the queue as it is.
+fn end_of(child: Child) -> Output {
+    let id = child.id().to_string();
+    let (tell, heard) = mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    heard.recv_timeout(PATIENCE).map(Result::unwrap).unwrap_or_else(|_| {
+        let queue = slurm(&["squeue"]);
+        slurm(&["kill", "-9", &id]);
+        let said = heard.recv().map(|out| String::from_utf8_lossy(&out.unwrap().stdout).into_owned());
+        panic!("a run did not end; queue:\n{queue}\nit said:\n{}", said.unwrap_or_default())
+    })
+}
+
 fn slurm(words: &[&str]) -> String {
     let out = Command::new(words[0]).args(&words[1..]).output().unwrap();
     String::from_utf8_lossy(&out.stdout).trim().to_string()
 }
 
-/// Until `ready`, a minute and a half at most.
+/// No scenario waits so long for anything unless it never comes: Slurm forgets ended jobs once a minute, and a
+/// machine that does other things as well may be several times slower.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Until `ready`.
 fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     let began = Instant::now();
     while !ready() {
-        assert!(began.elapsed() < Duration::from_secs(90), "{what} did not come; queue:\n{}", slurm(&["squeue"]));
+        assert!(began.elapsed() < PATIENCE, "{what} did not come; queue:\n{}", slurm(&["squeue"]));
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -283,6 +376,14 @@ fn the_jobs_of_a_killed_submitter_are_adopted() {
     wait_for("the whole plan in the queue", || slurm(&["squeue", "-h", "-r", "-o", "%j"]).lines().count() >= 9);
     child.kill().unwrap();
     child.wait().unwrap();
+    // Nobody follows them, and everybody can see how they stand.
+    let plan = study.must(&[&["plan", "x.yaml"], &SLURM[..]].concat());
+    assert!(plan.contains("8 pending"), "{plan}");
+    let ls = study.must(&[&["ls"], &SLURM[..]].concat());
+    assert!(ls.contains("chexpert") && ls.contains("pending"), "{ls}");
+    let watch = study.output(&[&["watch", "--once"], &SLURM[..]].concat());
+    let told = String::from_utf8_lossy(&watch.stderr).into_owned();
+    assert!(watch.status.success() && told.contains("pending chexpert as job"), "{told}");
     slurm(&["scontrol", "update", "partition=cpu", "state=up"]);
     let (code, events, err) = run(&study, &[]);
     assert_eq!(code, 0, "{err}");
@@ -295,7 +396,7 @@ fn two_submitters_do_each_cell_once() {
     let Some(_cluster) = cluster() else { return };
     let study = study(SMALL);
     let children = [start(&study, &[]), start(&study, &[])];
-    let outs = children.map(|c| c.wait_with_output().unwrap());
+    let outs = children.map(end_of);
     let mut submitted = 0;
     for out in &outs {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -309,26 +410,21 @@ fn two_submitters_do_each_cell_once() {
 #[test]
 fn a_job_near_its_time_limit_checkpoints_and_goes_on_in_the_same_job() {
     let Some(_cluster) = cluster() else { return };
-    let text = TRAINING.replace("EPOCHS", "400");
+    let text = TRAINING.replace("EPOCHS", "150");
     let local = Study::new(&text);
     local.ran(&[]);
     let study = study(&text);
-    let mut child = start(&study, &["--detach"]);
-    assert!(child.wait().unwrap().success());
-    // What the queue sends before the time limit and at a preemption.
-    let id = job_of("pretrain");
-    std::thread::sleep(Duration::from_secs(2));
-    slurm(&["scancel", "--batch", "--signal=TERM", &id]);
-    let restarts = || slurm(&["scontrol", "show", "job", &id]);
-    wait_for("the requeue", || restarts().contains("Restarts=1"));
+    let id = detached_with_checkpoints(&study, &[]);
+    stopped_and_requeued(&study, &id);
     let (code, events, err) = run(&study, &[]);
     assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
     // The checkpoint was used, and shows in nothing.
+    continued(&study);
     assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
 }
 
 #[test]
-fn mpi_ranks_on_two_nodes_make_what_as_many_threads_make() {
+fn mpi_ranks_on_one_node_or_two_make_what_as_many_threads_make() {
     let Some(_cluster) = cluster() else { return };
     let Some(words) = ranks_with() else { return };
     for ranks in ["2", "4"] {
@@ -336,7 +432,9 @@ fn mpi_ranks_on_two_nodes_make_what_as_many_threads_make() {
         let threads = Study::new(RANKED);
         threads.ran(&["-p", &param]);
         let study = study(RANKED);
-        std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
+        // Two ranks of the pre-training are on two nodes as well, those of the transfer on one.
+        let two = "kinds: { pretrain: { flags: [--nodes=2] } }";
+        std::fs::write(study.path("p.yaml"), format!("{PROFILE}{two}\nranks_with: {words}\n")).unwrap();
         assert!(ran(&study, &["-p", &param]).contains(&"transfer".to_string()));
         for cell in ["pretrain", "transfer"] {
             assert_eq!(made(&study, cell), made(&threads, cell), "{cell} on {ranks} ranks");
@@ -344,10 +442,11 @@ fn mpi_ranks_on_two_nodes_make_what_as_many_threads_make() {
         let log = study.must(&["show", "pretrain", "--log"]);
         assert!(log.contains(&format!("mpirun -n {ranks}")), "{log}");
     }
-    // By hand on this machine, without a queue.
+    // By hand on this machine, without a queue, and by way of memory where virtual nodes must not (serve.sh).
     let (threads, study) = (Study::new(RANKED), Study::new(RANKED));
     threads.ran(&[]);
-    study.ran(&["--ranks-with", &words]);
+    let out = study.command(&["run", "x.yaml", "--ranks-with", &words]).env_remove("OMPI_MCA_btl").output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(made(&study, "transfer"), made(&threads, "transfer"));
 }
 
@@ -355,7 +454,7 @@ fn mpi_ranks_on_two_nodes_make_what_as_many_threads_make() {
 fn a_killed_rank_is_named_and_its_cell_continues() {
     let Some(_cluster) = cluster() else { return };
     let Some(words) = ranks_with() else { return };
-    let text = RANKED.replace("epochs: 2", "epochs: 300");
+    let text = RANKED.replace("epochs: 2", "epochs: 100");
     let (local, study) = (Study::new(&text), study(&text));
     local.ran(&["pretrain"]);
     std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
@@ -365,21 +464,21 @@ fn a_killed_rank_is_named_and_its_cell_continues() {
     let all = [&["run", "x.yaml", "--json"], &SLURM[..], &["pretrain"]].concat();
     let child = often(study.command(&all));
     checkpointed(&study);
-    let ranks = slurm(&["pgrep", "-f", "scaleshot-mpi [0-9a-f]{64} --store"]);
+    let folder = std::fs::canonicalize(study.folder.path()).unwrap();
+    let ranks = slurm(&["pgrep", "-f", &format!("scaleshot-mpi [0-9a-f]{{64}} --store {}", folder.display())]);
     let second = ranks.lines().find(|pid| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|b| *b == 0).any(|v| v == b"OMPI_COMM_WORLD_RANK=1")
     });
     slurm(&["kill", "-9", second.unwrap_or_else(|| panic!("no rank 1 among {ranks}"))]);
-    let out = child.wait_with_output().unwrap();
+    let out = end_of(child);
     let told = String::from_utf8_lossy(&out.stdout).into_owned();
     let failed = told.lines().find(|l| l.contains("\"failed\"")).unwrap_or_default();
     assert_eq!(out.status.code(), Some(1), "{told}");
     assert!(failed.contains("rank 1 was lost: exited on signal 9"), "{told}");
     let (code, events, err) = run(&study, &["pretrain"]);
     assert_eq!(code, 0, "{err}\n{events:#?}");
-    let log = study.must(&["show", "pretrain", "--log"]);
-    assert!(log.contains("continuing after step"), "{log}");
+    continued(&study);
     assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
 }
 
@@ -387,46 +486,40 @@ fn a_killed_rank_is_named_and_its_cell_continues() {
 fn mpi_ranks_near_their_time_limit_checkpoint_and_go_on_in_the_same_job() {
     let Some(_cluster) = cluster() else { return };
     let Some(words) = ranks_with() else { return };
-    let text = RANKED.replace("epochs: 2", "epochs: 300");
+    let text = RANKED.replace("epochs: 2", "epochs: 100");
     let (local, study) = (Study::new(&text), study(&text));
     local.ran(&["pretrain"]);
     std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
-    assert!(start(&study, &["pretrain", "--detach"]).wait().unwrap().success());
-    let id = job_of("pretrain");
-    std::thread::sleep(Duration::from_secs(3));
-    slurm(&["scancel", "--batch", "--signal=TERM", &id]);
-    wait_for("the requeue", || slurm(&["scontrol", "show", "job", &id]).contains("Restarts=1"));
+    let id = detached_with_checkpoints(&study, &["pretrain"]);
+    stopped_and_requeued(&study, &id);
     let (code, events, err) = run(&study, &["pretrain"]);
     assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
-    let log = study.must(&["show", "pretrain", "--log"]);
-    assert!(log.contains("continuing after step"), "{log}");
+    continued(&study);
     assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
 }
 
 #[test]
 fn the_job_of_a_dead_node_runs_on_another_one() {
     let Some(_cluster) = cluster() else { return };
-    let text = TRAINING.replace("EPOCHS", "600");
+    let text = TRAINING.replace("EPOCHS", "150");
     let (local, study) = (Study::new(&text), study(&text));
     local.ran(&[]);
-    assert!(start(&study, &["--detach"]).wait().unwrap().success());
-    let id = job_of("pretrain");
+    let id = detached_with_checkpoints(&study, &[]);
     let node = slurm(&["squeue", "-h", "-j", &id, "-o", "%N"]);
     // The machine goes: its daemon, and all that it had started.
-    let pid_file = folder().join(format!("pid/slurmd.{node}.pid"));
-    let pid = std::fs::read_to_string(&pid_file).unwrap().trim().to_string();
+    let daemon = daemon(&format!("slurmd.{node}"));
     let steps = slurm(&["pgrep", "-f", &format!("slurmstepd: \\[{id}\\.")]);
     let programs = slurm(&["pgrep", "-f", &format!("scaleshot cell .* {}", study.folder.path().display())]);
-    for pid in [&pid].into_iter().map(String::as_str).chain(steps.lines()).chain(programs.lines()) {
+    assert!(!daemon.is_empty() && !steps.is_empty() && !programs.is_empty(), "{daemon} / {steps} / {programs}");
+    for pid in [daemon.as_str()].into_iter().chain(steps.lines()).chain(programs.lines()) {
         slurm(&["kill", "-9", pid]);
     }
     wait_for("the requeue", || slurm(&["scontrol", "show", "job", &id]).contains("Restarts=1"));
     let (code, events, err) = run(&study, &[]);
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-    let conf = folder().join("etc/slurm.conf");
-    assert!(Command::new("slurmd").args(["-N", &node, "-f"]).arg(conf).env("PATH", path).status().unwrap().success());
+    start_node(&node);
     wait_for("the node's return", || slurm(&["sinfo", "-h", "-p", "cpu", "-t", "idle", "-o", "%D"]) == "2");
     assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
+    continued(&study);
     assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
 }
 
@@ -441,9 +534,26 @@ fn a_bucket_serves_as_the_store_of_all_nodes() {
     let local = Study::new(SMALL);
     let expected = local.ran(&[]);
     let study = study(SMALL);
-    std::fs::write(study.path("p.yaml"), format!("{PROFILE}logs: {}\n", study.path("logs").display())).unwrap();
-    let store = format!("{bucket}/cluster-{}", std::process::id());
-    assert_eq!(ran(&study, &["--store", &store]), expected);
+    // Each node has a cache of its own, and the parts are cut on another node than the one that made what they cut.
+    let profile = format!(
+        "{PROFILE}logs: {}\nprologue: [\"export SCALESHOT_CACHE={}-$SLURMD_NODENAME\"]\n\
+         nodes: {{ pixels: {{ flags: [--nodelist=n1] }}, part: {{ flags: [--nodelist=n2] }} }}\n",
+        study.path("logs").display(),
+        study.path("cache").display()
+    );
+    std::fs::write(study.path("p.yaml"), profile).unwrap();
+    let path = format!("cluster-{}", std::process::id());
+    let store = format!("{bucket}/{path}");
+    let mut done = ran(&study, &["part", "--store", &store]);
+    let pixels: Value = serde_json::from_str(&study.must(&["show", "pixels", "--json", "--store", &store])).unwrap();
+    let files = pixels["outputs"]["images"]["files"].as_array().unwrap();
+    let table = files.iter().find(|f| f["name"] == "table.parquet").unwrap()["digest"].as_str().unwrap();
+    let log = std::fs::read_to_string(std::env::var("SCALESHOT_TEST_S3_LOG").unwrap()).unwrap();
+    let fetched = log.lines().filter(|l| l.contains("\"GET ") && l.contains(&path) && l.contains(table)).count();
+    assert_eq!(fetched, 1, "three tasks on one node need {table}");
+    done.extend(ran(&study, &["--store", &store]));
+    done.sort();
+    assert_eq!(done, expected);
     assert_eq!(study.report(), local.report());
     // Whoever runs it from another machine finds all of it.
     let elsewhere = Study::new(SMALL);
@@ -536,12 +646,15 @@ fn interrupting_leaves_the_jobs_or_cancels_them() {
     slurm(&["scontrol", "update", "partition=cpu", "state=down"]);
     let open = || slurm(&["squeue", "-h", "-r", "-t", "PD,R", "-o", "%j"]).lines().count();
     for (what, left) in [("leave", 9), ("cancel", 0)] {
-        let child = start(&study, &["--on-interrupt", what]);
-        wait_for("the whole plan in the queue", || open() == 9);
-        // Both listen once they follow; the second adopts what the first left.
-        std::thread::sleep(Duration::from_secs(2));
+        // The first submits, the second adopts what the first left; both say so of each cell.
+        let words = [&["run", "x.yaml", "--json"], &SLURM[..], &["--on-interrupt", what]].concat();
+        let heard = study.path(what);
+        let child = study.command(&words).stdout(File::create(&heard).unwrap()).stderr(Stdio::piped()).spawn().unwrap();
+        let news = || std::fs::read_to_string(&heard).unwrap();
+        wait_for("news of all jobs", || news().lines().filter(|l| l.contains("\"event\":\"queued\"")).count() >= 8);
+        assert_eq!(open(), 9);
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+        assert_eq!(end_of(child).status.code(), Some(130), "{}", news());
         assert_eq!(open(), left, "{what}");
     }
     slurm(&["scontrol", "update", "partition=cpu", "state=up"]);
@@ -553,14 +666,13 @@ fn the_controller_may_be_away_for_a_while() {
     let study = study(SMALL);
     let child = start(&study, &[]);
     wait_for("the first job", || !slurm(&["squeue", "-h"]).is_empty());
+    // Not before it has written down what it was given, within the seconds in which Slurm itself forgets.
     std::thread::sleep(Duration::from_secs(1));
-    let pid = std::fs::read_to_string(folder().join("pid/slurmctld.pid")).unwrap();
-    assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+    slurm(&["kill", &daemon("slurmctld")]);
+    wait_for("the controller's end", || !alive("slurmctld"));
     std::thread::sleep(Duration::from_secs(5));
-    let conf = folder().join("etc/slurm.conf");
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-    assert!(Command::new("slurmctld").arg("-f").arg(conf).env("PATH", path).status().unwrap().success());
-    let out = child.wait_with_output().unwrap();
+    start_controller();
+    let out = end_of(child);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
 

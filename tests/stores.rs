@@ -12,9 +12,10 @@ use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use scaleshot::store::Store;
 use serde_json::Value;
 use study::Study;
 
@@ -309,6 +310,47 @@ fn a_web_server_gives_results_and_takes_none() {
     let (code, _, err) = output(&study, &["run", "x.yaml", "-p", "categories=3", "--store", &server]);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("can only be read"), "{err}");
+}
+
+/// Jobs of one node that lack the same inputs at the same time fetch each of them once.
+#[test]
+fn processes_of_one_machine_fetch_a_blob_once() {
+    let study = study(SMALL);
+    ran(&study, study.path("store").to_str().unwrap(), &[]);
+    let blobs = Store::open(study.path("store")).unwrap().blobs().unwrap();
+    // Slow enough that all have found the cache empty before the first blob is there.
+    let (server, asked) = web::serve_slowly(study.path("store"), 0, Duration::from_millis(200));
+    let fetchers: Vec<Child> = (0..4)
+        .map(|_| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "fetcher", "--nocapture"]).env("SCALESHOT_CACHE", study.path("cache"));
+            let digests: Vec<String> = blobs.iter().map(|(digest, _)| digest.hex()).collect();
+            command.env(FETCH, format!("{server} {}", digests.join(" ")));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for fetcher in fetchers {
+        let out = fetcher.wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(String::from_utf8_lossy(&out.stdout).contains(&format!("{} blobs", blobs.len())), "{out:?}");
+    }
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for path in asked.lock().unwrap().iter().filter(|path| path.starts_with("blobs/")) {
+        *times.entry(path.clone()).or_default() += 1;
+    }
+    assert!(times.len() == blobs.len() && times.values().all(|n| *n == 1), "{times:#?}");
+}
+
+/// Place and digests, for a process of the test above.
+const FETCH: &str = "SCALESHOT_TEST_FETCH";
+
+#[test]
+fn fetcher() {
+    let Ok(words) = std::env::var(FETCH) else { return };
+    let words: Vec<&str> = words.split(' ').collect();
+    let store = Store::open(words[0]).unwrap();
+    words[1..].iter().for_each(|digest| assert!(store.local(&digest.parse().unwrap()).unwrap().is_file()));
+    println!("{} blobs", words.len() - 1);
 }
 
 /// Credentials that must appear nowhere.

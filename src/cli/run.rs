@@ -55,7 +55,7 @@ pub struct Arguments {
     /// Numbers of the GPUs that cells may take: 0,1 [default: all of this machine]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub gpus: Option<Vec<u32>>,
-    /// Where models train and compute, over what the pipeline says: auto, cpu, cuda:N
+    /// Where models train and compute, over what the pipeline says: auto, cpu, cuda, cuda:N
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
     /// Over a node's resources: pretrain.threads=4, transfer.gpus=1, fit.timeout_s=600, fit.retries=0

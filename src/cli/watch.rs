@@ -5,16 +5,19 @@ use std::{process::ExitCode, time::Instant};
 use clap::Args;
 
 use super::{
-    Failure, Outcome, layout,
+    Failure, Outcome,
+    executor::{Executor, ExecutorArguments, queue},
+    layout,
     output::{Colour, complain, print},
     session::StoreArguments,
 };
 use crate::{
+    digest::Digest,
     kind::KINDS,
     run::{
         Event, Latecomer, Lines, latecomer,
         news::Told,
-        watch::{Ending, Sight, sights},
+        watch::{Ending, QueueOf, Sight, sights},
     },
     store::Store,
 };
@@ -24,7 +27,8 @@ pub const ABOUT: &str = "\
 Follow a run of another process: what it has done, what it is at, what is left.
 
 Of a run on this machine everything is seen that its own terminal shows. Of a plan whose jobs run on a cluster,
-cells that start, end and fail are seen, and of a run on another machine those that it computes now.
+cells that start, end and fail are seen, with --executor slurm also those that wait and where others run; and of
+a run on another machine those that it computes now.
 
 Ends with the run, and as it does: 0 done, 1 a node failed or the run was killed, 130 interrupted. Where nothing
 runs it says so, and ends with 0.";
@@ -36,6 +40,9 @@ pub struct Arguments {
     pub word: Option<String>,
     #[command(flatten)]
     pub store: StoreArguments,
+    /// With slurm: ask the queue as well
+    #[command(flatten)]
+    pub executor: ExecutorArguments,
     /// Tell how it stands and do not wait
     #[arg(long)]
     pub once: bool,
@@ -47,7 +54,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     let store = arguments.store.open_existing()?;
     let word = arguments.word.as_deref().unwrap_or("");
-    let mut found = sights(&store, KINDS, word)?.into_iter();
+    let profile = match arguments.executor.executor {
+        Executor::Slurm => Some(arguments.executor.slurm(&store)?),
+        Executor::Local => None,
+    };
+    let of = profile.as_ref().map(|profile| |digest: &Digest| queue(digest, &store, profile));
+    let mut found = sights(&store, KINDS, word, of.as_ref().map(|of| of as QueueOf<'_>))?.into_iter();
     let Some(mut sight) = found.next() else { return nothing(&store, word) };
     if !arguments.json {
         complain(&format!("{}\n", Colour::stderr().bold(&sight.name())));
@@ -82,8 +94,13 @@ fn told(sight: &mut Sight, view: &dyn Latecomer, json: bool, first: bool) -> Res
         let lines: Vec<String> = told.iter().filter_map(|told| serde_json::to_string(told).ok()).collect();
         print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
     } else if first {
-        let past: Vec<(Event, Instant)> = told.into_iter().map(|told| (told.event.clone(), told.at())).collect();
+        // What the queue says of a plan is how it stands now.
+        let of_plan = matches!(sight, Sight::Plan(_));
+        let (now, past): (Vec<Told>, Vec<Told>) =
+            told.into_iter().partition(|told| of_plan && matches!(told.event, Event::Queued { .. }));
+        let past: Vec<(Event, Instant)> = past.into_iter().map(|told| (told.event.clone(), told.at())).collect();
         view.catch_up(&past);
+        now.iter().for_each(|told| view.event(&told.event));
     } else {
         for Told { event, .. } in &told {
             view.event(event);

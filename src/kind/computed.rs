@@ -1,6 +1,8 @@
 //! How a cell computed: precision, kernels, and what its steps waited for. It goes into the record alone, since it
 //! says nothing about the result.
 
+use std::collections::BTreeSet;
+
 use super::{Cell, Leaf};
 use crate::{
     error::Result,
@@ -9,16 +11,18 @@ use crate::{
     train::{Fit, FitSpec, hyperrule::HyperRule},
 };
 
-/// Puts the model where the cell is to compute, and says so in the record.
-pub fn place(cell: &Cell, model: &mut Bit, device: Option<Device>) -> Result<()> {
-    let machine = device.unwrap_or_default().machine(cell.gpus)?;
-    cell.measure("device", machine.as_ref().map_or("cpu".to_string(), |machine| machine.name()));
-    model.place(machine)
+/// Puts the model where the cell is to compute, with a GPU for each of its ranks, and says so in the record.
+pub fn place(cell: &Cell, model: &mut Bit, device: Option<Device>, ranks: u32) -> Result<()> {
+    let machines = device.unwrap_or_default().machines(cell.gpus, ranks as usize)?;
+    let names: BTreeSet<String> = machines.iter().map(|machine| machine.name()).collect();
+    let names: Vec<String> = names.into_iter().collect();
+    cell.measure("device", if names.is_empty() { "cpu".to_string() } else { names.join(", ") });
+    model.place_ranks(machines)
 }
 
 /// GPUs that a cell holds for a device.
-pub fn gpus(device: Option<Device>) -> u32 {
-    device.unwrap_or_default().gpus()
+pub fn gpus(device: Option<Device>, ranks: u32) -> u32 {
+    device.unwrap_or_default().gpus(ranks)
 }
 
 /// The precision, and the family of kernels that computes in it.

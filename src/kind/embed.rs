@@ -54,7 +54,7 @@ pub struct Params {
 
 impl Kind for Embed {
     const NAME: &'static str = "embed";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Computes the features of every image under a frozen model.";
     const HAS_DEVICE: bool = true;
     type Params = Params;
@@ -81,13 +81,13 @@ impl Kind for Embed {
     }
 
     fn gpus(params: &Params) -> u32 {
-        computed::gpus(params.device)
+        computed::gpus(params.device, 1)
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let trained::Trained { mut model, card, .. } = trained::read(cell, cell.one("model")?)?;
         model.set_precision(params.precision);
-        computed::place(cell, &mut model, params.device)?;
+        computed::place(cell, &mut model, params.device, 1)?;
         computed::precision(cell, &model, params.precision);
         let pictures = Pictures::open(cell, cell.one("data")?, params.image_px)?;
         let pictures = pictures.normalised(params.normalise.or(card.normalise));

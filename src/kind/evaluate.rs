@@ -65,7 +65,7 @@ fn test() -> Option<String> {
 
 impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Scores a model on a dataset, by the outputs that both have.";
     const HAS_DEVICE: bool = true;
     type Params = Params;
@@ -95,14 +95,14 @@ impl Kind for Evaluate {
     }
 
     fn gpus(params: &Params) -> u32 {
-        computed::gpus(params.device)
+        computed::gpus(params.device, 1)
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let input = cell.one("data")?;
         let trained::Trained { mut model, card, seen } = trained::read(cell, cell.one("model")?)?;
         model.set_precision(params.precision);
-        computed::place(cell, &mut model, params.device)?;
+        computed::place(cell, &mut model, params.device, 1)?;
         computed::precision(cell, &model, params.precision);
         let pictures = Pictures::open(cell, input, params.image_px)?;
         let pictures = pictures.normalised(params.normalise.or(card.normalise));

@@ -45,7 +45,7 @@ pub struct Params {
 
 impl Kind for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Trains a model from scratch on labelled images.";
     const HAS_DEVICE: bool = true;
     type Params = Params;
@@ -80,7 +80,7 @@ impl Kind for Pretrain {
     }
 
     fn gpus(params: &Params) -> u32 {
-        computed::gpus(params.device)
+        computed::gpus(params.device, Self::ranks(params))
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
@@ -89,7 +89,7 @@ impl Kind for Pretrain {
         let (train, valid) = training_rows(&pictures)?;
         let train = examples::keep_known(cell, train, &input.node)?;
         let mut model = Bit::new(BitConfig::parse(&params.model, train.task().names().len())?, params.fit.seed);
-        computed::place(cell, &mut model, params.device)?;
+        computed::place(cell, &mut model, params.device, Self::ranks(params))?;
         let valid = valid.map(|v| pictures.examples(&v)).transpose()?;
         let fit = train::fit(&mut model, &pictures.examples(&train)?, valid.as_ref(), &params.fit, &cell.session())?;
         computed::training(cell, &model, &params.fit, &fit);

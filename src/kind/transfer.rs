@@ -275,7 +275,7 @@ impl Params {
 
 impl Kind for Transfer {
     const NAME: &'static str = "transfer";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Fine-tunes a model on a target, fully or with k examples a class, and tests it there.";
     const HAS_DEVICE: bool = true;
     type Params = Params;
@@ -332,7 +332,7 @@ impl Kind for Transfer {
     }
 
     fn gpus(params: &Params) -> u32 {
-        computed::gpus(params.device)
+        computed::gpus(params.device, Self::ranks(params))
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
@@ -363,7 +363,7 @@ impl Kind for Transfer {
             seen = trained::nothing_seen()?;
         }
         params.head_init.replace(&mut model, outputs, params.seed.into())?;
-        computed::place(cell, &mut model, params.device)?;
+        computed::place(cell, &mut model, params.device, Self::ranks(params))?;
         let examples = pictures.examples(&train)?;
         let (view, augment) = params.look(card.view, pictures.size());
         let spec = params.fit(view, augment);

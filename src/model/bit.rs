@@ -47,6 +47,8 @@ pub struct Bit {
     workspaces: Mutex<Vec<Workspace>>,
     /// Where passes and steps run, if not here, and the weights there once something did.
     machine: Option<Arc<dyn Machine>>,
+    /// For the other ranks of a training, in turn; this one's where there are none.
+    machines: Vec<Arc<dyn Machine>>,
     network: Mutex<Option<Network>>,
     /// The weights there are newer than those here.
     ahead: bool,
@@ -96,6 +98,7 @@ impl Bit {
             head_weight,
             workspaces,
             machine,
+            machines: Vec::new(),
             network,
             ahead,
         }
@@ -361,7 +364,8 @@ impl Bit {
         optimizer.step(self.kernel, &mut self.parameters, self.config.classes, lr);
     }
 
-    /// Padded input to the body's first map. `winner` is filled for the backward pass.
+    /// Padded input to the body's first map. `winner` is filled for the backward pass. Computes in f32 on what `T`
+    /// holds.
     fn root_forward<T: Element>(
         &self,
         x: &Images<'_>,
@@ -372,9 +376,12 @@ impl Bit {
         let wide = pool::padded(map, ROOT_PAD);
         let mut padded = workspace.take::<f32>(wide.len());
         pool::pad(x.data, map, ROOT_PAD, &mut padded);
+        T::round(self.kernel, &mut padded);
         let out = self.root.conv.output(wide);
         let mut z = workspace.take::<f32>(out.len());
-        self.root.forward(self.kernel, &self.parameters, &padded, wide, None, &mut z, workspace);
+        self.root.forward::<T, f32>(self.kernel, &self.parameters, &padded, wide, None, &mut z, workspace);
+        // Before the pool, so that equals are equals on every machine.
+        T::round(self.kernel, &mut z);
         workspace.give(padded);
         let pooled = pool::pooled(out);
         let mut y = workspace.take(pooled.len());
@@ -391,10 +398,12 @@ impl Bit {
         let out = self.root.conv.output(wide);
         let mut dz = workspace.take::<f32>(out.len());
         pool::max_pool_backward(self.kernel, &dy, winner, out, &mut dz);
+        T::round(self.kernel, &mut dz);
         workspace.give(dy);
         let mut padded = workspace.take::<f32>(wide.len());
         pool::pad(x.data, x.map(), ROOT_PAD, &mut padded);
-        self.root.weight_gradient(self.kernel, &mut self.parameters, &padded, wide, &dz, workspace);
+        T::round(self.kernel, &mut padded);
+        self.root.weight_gradient::<T, f32>(self.kernel, &mut self.parameters, &padded, wide, &dz, workspace);
         workspace.give(padded);
         workspace.give(dz);
     }

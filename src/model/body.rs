@@ -59,9 +59,11 @@ struct Inner<T: Element> {
     moments3: Vec<f32>,
 }
 
+/// `N` is what the network keeps its maps in, and `T` what this convolution reads and writes: the root, with three
+/// channels, which do not make pairs, computes in f32 on values that `N` holds.
 impl StdConv {
     #[allow(clippy::too_many_arguments)]
-    pub fn forward<T: Element>(
+    pub fn forward<N: Element, T: Element>(
         &self,
         kernel: Kernel,
         parameters: &[Parameter],
@@ -74,13 +76,16 @@ impl StdConv {
         let packing = self.conv.packing();
         let mut hat = workspace.take(packing.len());
         standardise::forward(kernel, packing, &parameters[self.weight].data, &mut hat);
+        if !T::NARROW {
+            N::round(kernel, &mut hat);
+        }
         let weights = Prepared::for_forward(kernel, &self.conv, map, hat, workspace);
         weights.forward(kernel, &self.conv, x, map, residual, y);
         weights.give(workspace);
     }
 
     /// Adds the weight gradient to the parameter's.
-    pub fn weight_gradient<T: Element>(
+    pub fn weight_gradient<N: Element, T: Element>(
         &self,
         kernel: Kernel,
         parameters: &mut [Parameter],
@@ -92,6 +97,7 @@ impl StdConv {
         let packing = self.conv.packing();
         let mut dhat = workspace.take(packing.len());
         prepared::weight_gradient(kernel, &self.conv, x, map, dy, &mut dhat, workspace);
+        N::round(kernel, &mut dhat);
         let Parameter { data, gradient, .. } = &mut parameters[self.weight];
         standardise::backward(kernel, packing, data, &dhat, gradient);
         workspace.give(dhat);
@@ -176,7 +182,7 @@ impl Unit {
         let out = self.output(map);
         let shortcut = self.downsample.map(|downsample| {
             let mut shortcut = workspace.take(out.len());
-            downsample.forward(kernel, parameters, &a1, map, None, &mut shortcut, workspace);
+            downsample.forward::<T, T>(kernel, parameters, &a1, map, None, &mut shortcut, workspace);
             shortcut
         });
         let inner = self.inner(kernel, parameters, a1, map, workspace);
@@ -185,7 +191,7 @@ impl Unit {
         self.norm3.forward(kernel, parameters, &inner.z2, map2, &inner.moments3, &mut a3);
         let mut y = workspace.take(out.len());
         let residual = shortcut.as_deref().unwrap_or(&x);
-        self.conv3.forward(kernel, parameters, &a3, map2, Some(residual), &mut y, workspace);
+        self.conv3.forward::<T, T>(kernel, parameters, &a3, map2, Some(residual), &mut y, workspace);
         workspace.give(a3);
         shortcut.into_iter().for_each(|s| workspace.give(s));
         let Some(keep) = keep else {
@@ -215,13 +221,13 @@ impl Unit {
         let map1 = self.conv1.conv.output(map);
         let map2 = self.conv2.conv.output(map1);
         let mut z1 = workspace.take(map1.len());
-        self.conv1.forward(kernel, parameters, &a1, map, None, &mut z1, workspace);
+        self.conv1.forward::<T, T>(kernel, parameters, &a1, map, None, &mut z1, workspace);
         workspace.give(a1);
         let moments2 = norm::moments(kernel, &z1, map1);
         let mut a2 = workspace.take(map1.len());
         self.norm2.forward(kernel, parameters, &z1, map1, &moments2, &mut a2);
         let mut z2 = workspace.take(map2.len());
-        self.conv2.forward(kernel, parameters, &a2, map1, None, &mut z2, workspace);
+        self.conv2.forward::<T, T>(kernel, parameters, &a2, map1, None, &mut z2, workspace);
         workspace.give(a2);
         let moments3 = norm::moments(kernel, &z2, map2);
         Inner { z1, moments2, z2, moments3 }
@@ -248,7 +254,7 @@ impl Unit {
 
         let mut a3 = workspace.take(map2.len());
         self.norm3.forward(kernel, parameters, &z2, map2, &moments3, &mut a3);
-        self.conv3.weight_gradient(kernel, parameters, &a3, map2, &dy, workspace);
+        self.conv3.weight_gradient::<T, T>(kernel, parameters, &a3, map2, &dy, workspace);
         let mut da3 = a3;
         self.conv3.input_gradient(kernel, parameters, &dy, map2, false, &mut da3, workspace);
         let mut dz2 = workspace.take(map2.len());
@@ -258,7 +264,7 @@ impl Unit {
 
         let mut a2 = workspace.take(map1.len());
         self.norm2.forward(kernel, parameters, &z1, map1, &moments2, &mut a2);
-        self.conv2.weight_gradient(kernel, parameters, &a2, map1, &dz2, workspace);
+        self.conv2.weight_gradient::<T, T>(kernel, parameters, &a2, map1, &dz2, workspace);
         let mut da2 = a2;
         self.conv2.input_gradient(kernel, parameters, &dz2, map1, false, &mut da2, workspace);
         workspace.give(dz2);
@@ -269,9 +275,9 @@ impl Unit {
 
         let mut a1 = workspace.take(map.len());
         self.norm1.forward(kernel, parameters, &x, map, &moments1, &mut a1);
-        self.conv1.weight_gradient(kernel, parameters, &a1, map, &dz1, workspace);
+        self.conv1.weight_gradient::<T, T>(kernel, parameters, &a1, map, &dz1, workspace);
         if let Some(downsample) = self.downsample {
-            downsample.weight_gradient(kernel, parameters, &a1, map, &dy, workspace);
+            downsample.weight_gradient::<T, T>(kernel, parameters, &a1, map, &dy, workspace);
         }
         let mut da1 = a1;
         self.conv1.input_gradient(kernel, parameters, &dz1, map, false, &mut da1, workspace);

@@ -1,8 +1,10 @@
 //! What activations are made of: f32, or bfloat16 with f32 sums.
 //!
 //! bfloat16 is a storage format here: every operator widens, computes and sums in f32 (or f64) and
-//! narrows what it writes, to nearest, ties to even. Weights, gradients, momentum, features and
-//! logits stay f32.
+//! narrows what it writes, to nearest, ties to even. Weights, their gradients, momentum, features and
+//! logits stay f32. Numbers are rounded where PyTorch's autocast and cuDNN round them, on every machine: inputs,
+//! standardised weights and results of convolutions, the root's as well, and what one call adds to a weight's
+//! gradient.
 
 use super::buffer::{Buffer, Workspace};
 use super::kernel::{self, Kernel, Outer, Panel, versions};
@@ -16,6 +18,9 @@ pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
 
     fn wide(self) -> f32;
     fn narrow(value: f32) -> Self;
+
+    /// Rounds f32 values to what this type holds, where they are.
+    fn round(kernel: Kernel, values: &mut [f32]);
 
     /// Packed f32 weights as this type's kernels read them, in another buffer or the same.
     fn weights(kernel: Kernel, packing: Packed, hat: Buffer, workspace: &mut Workspace) -> Buffer<Self>;
@@ -51,6 +56,8 @@ impl Element for f32 {
     fn narrow(value: f32) -> Self {
         value
     }
+
+    fn round(_: Kernel, _: &mut [f32]) {}
 
     fn weights(_: Kernel, _: Packed, hat: Buffer, _: &mut Workspace) -> Buffer<Self> {
         hat
@@ -105,6 +112,10 @@ impl Element for Bf16 {
         Bf16(if value.is_nan() { 0x7fc0 } else { rounded })
     }
 
+    fn round(kernel: Kernel, values: &mut [f32]) {
+        values.par_chunks_mut(1 << 14).for_each(|values| round_line(kernel, values));
+    }
+
     fn weights(kernel: Kernel, packing: Packed, hat: Buffer, workspace: &mut Workspace) -> Buffer<Self> {
         let mut pairs = workspace.take(hat.len());
         pair_weights(kernel, packing, &hat, &mut pairs);
@@ -126,6 +137,12 @@ impl Element for Bf16 {
 
     fn outer(kernel: Kernel, job: &mut Outer<'_, u32>) {
         kernel::pair_outer(kernel, job);
+    }
+}
+
+versions! {
+    fn round_line(values: &mut [f32]) {
+        values.iter_mut().for_each(|v| *v = Bf16::narrow(*v).wide());
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    plan::{Planned, Reason},
+    plan::{Plan, Planned, Reason, State},
 };
 
 /// Told of everything that happens, from any thread.
@@ -166,6 +166,31 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The counts of a plan of which nothing has run yet. Tells what will run, and why what is blocked will not.
+    pub(super) fn before(plan: &Plan, threads: usize, observer: &dyn Observer) -> Self {
+        let of = |state| plan.cells.iter().filter(move |c| c.state == state);
+        let summary = Summary {
+            cells: plan.cells.len(),
+            fresh: plan.count(State::Fresh),
+            frozen: plan.count(State::Frozen),
+            blocked: plan.count(State::Blocked),
+            ..Summary::default()
+        };
+        observer.event(&Event::Planned {
+            cells: summary.cells,
+            fresh: summary.fresh,
+            run: plan.count(State::Run),
+            blocked: summary.blocked,
+            threads,
+            todo: of(State::Run).map(Todo::from).collect(),
+        });
+        for cell in of(State::Blocked) {
+            let reasons = cell.reasons.iter().map(ToString::to_string).collect();
+            observer.event(&Event::Blocked { cell: cell.cell.clone(), reasons });
+        }
+        summary
+    }
+
     /// Every cell is current.
     pub fn complete(&self) -> bool {
         self.failed + self.skipped + self.blocked + self.unfinished == 0

@@ -114,26 +114,8 @@ pub fn run(
     let planner = Planner::new(pipeline, store, sources, &options.plan)?;
     let plan = planner.plan()?;
     let threads = if options.threads == 0 { meter::cores() } else { options.threads };
-    let mut summary = Summary {
-        cells: plan.cells.len(),
-        fresh: plan.count(State::Fresh),
-        frozen: plan.count(State::Frozen),
-        blocked: plan.count(State::Blocked),
-        ..Summary::default()
-    };
+    let mut summary = Summary::before(&plan, threads, observer);
     let to_run = || plan.cells.iter().filter(|c| c.state == State::Run);
-    observer.event(&Event::Planned {
-        cells: summary.cells,
-        fresh: summary.fresh,
-        run: to_run().count(),
-        blocked: summary.blocked,
-        threads,
-        todo: to_run().map(Todo::from).collect(),
-    });
-    for cell in plan.cells.iter().filter(|c| c.state == State::Blocked) {
-        let reasons = cell.reasons.iter().map(ToString::to_string).collect();
-        observer.event(&Event::Blocked { cell: cell.cell.clone(), reasons });
-    }
 
     let returned = planner.returned(&plan);
     if summary.blocked > 0 && !options.keep_going {

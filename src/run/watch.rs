@@ -3,18 +3,18 @@
 //! | what is seen | through | tells |
 //! |---|---|---|
 //! | a run on this machine, or one that shares the folder | its news ([`super::news`]) | everything it tells its own terminal |
-//! | a saved plan whose jobs run anywhere | marks and leases | cells that start, end and fail |
+//! | a saved plan whose jobs run anywhere | marks and leases, and the queue where it is asked | cells that start, end and fail; with the queue also those that wait, and where others run |
 //! | a run on another machine | leases, their owners' beats, and records | cells that start and end, but not how many are left |
 //!
 //! All three become the events of a run, so that one reader shows them all. Nothing is written here.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
-    cluster::{Done, Failed, SavedPlan, Started},
+    cluster::{Done, Failed, Job, Queue, SavedPlan, Started, prefix, standings},
     event::{Event, Failure, Skip, Summary, Todo},
     news::{Head, Told},
 };
@@ -73,8 +73,16 @@ impl Sight<'_> {
     }
 }
 
+/// The queue of a plan's jobs.
+pub type QueueOf<'q> = &'q dyn Fn(&Digest) -> Box<dyn Queue>;
+
 /// Everything of a store that can be watched and whose name holds `word`: what is best to watch comes first.
-pub fn sights<'a>(store: &'a Store, kinds: &[&'static dyn AnyKind], word: &str) -> Result<Vec<Sight<'a>>> {
+pub fn sights<'a>(
+    store: &'a Store,
+    kinds: &[&'static dyn AnyKind],
+    word: &str,
+    queue: Option<QueueOf<'_>>,
+) -> Result<Vec<Sight<'a>>> {
     let mut runs: Vec<RunSight> = store.news().into_iter().filter_map(RunSight::new).collect();
     runs.retain(|run| run.head.pipeline.contains(word));
     runs.sort_by_key(|run| std::cmp::Reverse(run.head.started_unix_ms));
@@ -89,10 +97,10 @@ pub fn sights<'a>(store: &'a Store, kinds: &[&'static dyn AnyKind], word: &str) 
         if !(plan.pipeline.name.contains(word) || (!word.is_empty() && digest.hex().starts_with(word))) {
             continue;
         }
-        let sight = PlanSight::new(store, plan)?;
+        let sight = PlanSight::new(store, plan, queue.map(|queue| queue(digest)));
         let (running, open) = sight.now()?;
         seen.extend(running.iter().copied().filter(|key| held.contains_key(key)));
-        let works = running.iter().any(|key| held.contains_key(key));
+        let works = running.iter().any(|key| held.contains_key(key)) || (open && sight.queued());
         // One whose cells nobody computes is watched by its name alone: most plans of a store are of long ago.
         if open && (works || !word.is_empty()) {
             plans.push((works, sight));
@@ -140,6 +148,9 @@ impl RunSight {
     }
 }
 
+/// Between two questions to the queue.
+const ASK: Duration = Duration::from_secs(5);
+
 /// How a cell of a plan stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stand {
@@ -150,9 +161,13 @@ enum Stand {
     Skipped,
 }
 
-/// A saved plan, as its jobs' marks show it.
+/// A saved plan, as its jobs' marks show it, and the queue where there is one to ask.
 pub struct PlanSight<'a> {
     store: &'a Store,
+    queue: Option<Box<dyn Queue>>,
+    asked: Option<Instant>,
+    /// What the queue last told of each cell.
+    heard: HashMap<usize, String>,
     plan: SavedPlan,
     stands: Vec<Stand>,
     /// Keys of cells that have a mark of their beginning.
@@ -162,9 +177,47 @@ pub struct PlanSight<'a> {
 }
 
 impl<'a> PlanSight<'a> {
-    fn new(store: &'a Store, plan: SavedPlan) -> Result<Self> {
-        let stands = vec![Stand::Open; plan.pipeline.cells.len()];
-        Ok(PlanSight { store, plan, stands, keys: HashMap::new(), begun: None, summary: Summary::default() })
+    fn new(store: &'a Store, plan: SavedPlan, queue: Option<Box<dyn Queue>>) -> Self {
+        PlanSight {
+            store,
+            queue,
+            asked: None,
+            heard: HashMap::new(),
+            stands: vec![Stand::Open; plan.pipeline.cells.len()],
+            plan,
+            keys: HashMap::new(),
+            begun: None,
+            summary: Summary::default(),
+        }
+    }
+
+    /// Whether the queue has jobs of this plan that wait or run.
+    fn queued(&self) -> bool {
+        let jobs = self.queue.as_ref().and_then(|queue| queue.jobs(&prefix(&self.plan.digest)).ok());
+        jobs.is_some_and(|jobs| jobs.iter().any(Job::lives))
+    }
+
+    /// News of the queue about cells that have not ended.
+    fn ask(&mut self, events: &mut Vec<Event>) {
+        let Some(queue) = &self.queue else { return };
+        if self.asked.replace(Instant::now()).is_some_and(|at| at.elapsed() < ASK) {
+            return;
+        }
+        let ended = |cell: &usize| !matches!(self.stands[*cell], Stand::Open | Stand::Running);
+        let open: Vec<usize> = (0..self.stands.len()).filter(|cell| !ended(cell)).collect();
+        // Its controller may be away for a while; marks go on telling.
+        let Ok(standing) = standings(&self.plan.pipeline, self.store, &self.plan.digest, &**queue, &open) else {
+            return;
+        };
+        for (cell, found) in open.into_iter().zip(standing) {
+            let Some(job) = found.job else { continue };
+            // Why a job waits changes all the time and is no news.
+            let news = format!("{} {job}", found.state);
+            if self.heard.get(&cell) != Some(&news) {
+                self.heard.insert(cell, news);
+                events.push(Event::Queued { cell: found.cell, job, state: found.state, detail: found.detail });
+            }
+        }
     }
 
     fn known(&self) -> BTreeMap<usize, Digest> {
@@ -220,6 +273,7 @@ impl<'a> PlanSight<'a> {
             }
             self.stands[cell] = self.judge(cell, &done, &failed, &started, &held, &mut events)?;
         }
+        self.ask(&mut events);
         let open = self.stands.iter().any(|s| matches!(s, Stand::Open | Stand::Running));
         let ending = if open {
             Ending::Open
@@ -256,9 +310,9 @@ impl<'a> PlanSight<'a> {
             return Ok(Stand::Done);
         }
         if failed.contains(&cell)
-            && let Some(Failed { error, hint, log, .. }) = store.mark(&digest, Mark::Failed, cell)?
+            && let Some(mark) = store.mark::<Failed>(&digest, Mark::Failed, cell)?
         {
-            let failure = Failure { cell: name, error, hint, log };
+            let failure = Failure { cell: name, error: mark.told(), hint: mark.hint, log: mark.log };
             self.summary.failed += 1;
             self.summary.failures.push(failure.clone());
             events.push(Event::Failed(failure));
@@ -381,7 +435,7 @@ mod tests {
         progress::Cancel,
         run::{
             Nobody,
-            cluster::{Site, run_cell},
+            cluster::{Limits, Phase, Refusal, Site, Submission, run_cell},
         },
         store::source::SourceIndex,
     };
@@ -421,12 +475,12 @@ mod tests {
         let store = Store::open("memory://").unwrap();
         let plan = saved(&store);
         // Nobody computes it: it is watched by its name alone.
-        assert!(sights(&store, &[&WRITE], "").unwrap().is_empty());
-        assert!(sights(&store, &[&WRITE], "another").unwrap().is_empty());
+        assert!(sights(&store, &[&WRITE], "", None).unwrap().is_empty());
+        assert!(sights(&store, &[&WRITE], "another", None).unwrap().is_empty());
         let digits = plan.digest.hex()[..10].to_string();
-        assert_eq!(sights(&store, &[&WRITE], &digits).unwrap().len(), 1);
+        assert_eq!(sights(&store, &[&WRITE], &digits, None).unwrap().len(), 1);
         job(&store, &plan, 3);
-        let mut sight = sights(&store, &[&WRITE], "test").unwrap().pop().unwrap();
+        let mut sight = sights(&store, &[&WRITE], "test", None).unwrap().pop().unwrap();
         assert_eq!(sight.name(), format!("test (plan {})", plan.digest.short()));
         let (telling, _) = sight.look().unwrap();
         let Event::Planned { cells: 4, fresh: 1, run: 3, ref todo, .. } = telling[0].event else {
@@ -444,7 +498,7 @@ mod tests {
         let Event::Started { cell, reasons, .. } = &telling[0].event else { panic!("{telling:?}") };
         assert_eq!((cell.as_str(), reasons[0].as_str()), ("a", "n1, job 17"));
         assert_eq!(told(&mut sight), (vec![], Ending::Open));
-        assert_eq!(sights(&store, &[&WRITE], "").unwrap().len(), 1, "one whose cell is computed needs no name");
+        assert_eq!(sights(&store, &[&WRITE], "", None).unwrap().len(), 1, "one whose cell is computed needs no name");
         drop(lease);
         assert_eq!(told(&mut sight).0, ["queued a"]);
         job(&store, &plan, 0);
@@ -457,14 +511,67 @@ mod tests {
         assert_eq!(summary.exit_code(), 1);
     }
 
+    /// A queue of these jobs.
+    struct Jobs(Vec<Job>);
+
+    impl Queue for Jobs {
+        fn limits(&self) -> Result<Limits, Refusal> {
+            Ok(Limits { max_array: 0 })
+        }
+        fn check(&self, _: &Submission) -> Result<(), Refusal> {
+            Ok(())
+        }
+        fn submit(&self, _: &Submission) -> Result<String, Refusal> {
+            Err(Refusal::Never("nothing is submitted by watching".into()))
+        }
+        fn jobs(&self, prefix: &str) -> Result<Vec<Job>, Refusal> {
+            Ok(self.0.iter().filter(|job| job.name.starts_with(prefix)).cloned().collect())
+        }
+        fn cancel(&self, _: &[String]) -> Result<(), Refusal> {
+            Err(Refusal::Never("nothing is cancelled by watching".into()))
+        }
+        fn pause(&self, _: Duration) {}
+    }
+
+    #[test]
+    fn the_queue_tells_what_waits_and_where_jobs_run() {
+        let store = Store::open("memory://").unwrap();
+        let plan = saved(&store);
+        let job = |id: &str, cell: usize, phase: Phase, nodes: &str, reason: &str| Job {
+            id: id.into(),
+            task: None,
+            name: format!("{}{cell}-x", prefix(&plan.digest)),
+            phase,
+            state: String::new(),
+            reason: reason.into(),
+            nodes: nodes.into(),
+            since: "2026-01-01T00:00:00".into(),
+        };
+        let jobs = [job("7", 0, Phase::Running, "n1", ""), job("8", 1, Phase::Pending, "", "Dependency")];
+        let queue = |_: &Digest| -> Box<dyn Queue> { Box::new(Jobs(jobs.to_vec())) };
+        // It is watched without being named, since the queue works at it.
+        let mut found = sights(&store, &[&WRITE], "", Some(&queue)).unwrap();
+        let mut sight = found.pop().unwrap();
+        let (telling, ending) = sight.look().unwrap();
+        let queued: Vec<String> = telling
+            .iter()
+            .filter_map(|told| match &told.event {
+                Event::Queued { cell, job, state, detail } => Some(format!("{cell} {job} {state}: {detail}")),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(queued, ["a 7 running: on n1 since 2026-01-01T00:00:00", "b 8 pending: Dependency"]);
+        assert_eq!((told(&mut sight), ending), ((vec![], Ending::Open), Ending::Open), "the same is told once");
+    }
+
     #[test]
     fn a_cell_of_an_unknown_run_is_seen_through_its_lease_and_record() {
         let store = Store::open("memory://").unwrap();
-        assert!(sights(&store, &[&WRITE], "").unwrap().is_empty());
+        assert!(sights(&store, &[&WRITE], "", None).unwrap().is_empty());
         let keys = [Digest::of(b"a"), Digest::of(b"b")];
         let leases = keys.map(|key| store.try_lease(&key).unwrap().unwrap());
         store.log(&keys[0]).unwrap().line("work[seed=0]: never ran; 2 threads");
-        let mut found = sights(&store, &[&WRITE], "").unwrap();
+        let mut found = sights(&store, &[&WRITE], "", None).unwrap();
         let mut sight = found.pop().unwrap();
         let (mut words, ending) = told(&mut sight);
         words.sort();

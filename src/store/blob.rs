@@ -174,6 +174,10 @@ impl Store {
         if let Some(path) = self.cache.find(digest)? {
             return Ok(path);
         }
+        let _alone = self.cache.alone(digest);
+        if let Some(path) = self.cache.find(digest)? {
+            return Ok(path);
+        }
         let aside = self.work_folder()?;
         let path = aside.path().join("blob");
         for _ in 0..READS {

@@ -3,16 +3,18 @@
 //! Files by content, shared by every remote store, since a digest means the same everywhere. Bounded: beyond
 //! `SCALESHOT_CACHE_GIB` those unused for longest go, but none that this process uses, and none that any process
 //! used within the hour (it may be about to open it). Each is read and compared with its digest once a process
-//! before it is trusted. Losing the cache costs downloads and nothing else.
+//! before it is trusted. Of the processes that lack the same blob one fetches it while the others wait. Losing the
+//! cache costs downloads and nothing else.
 
 use std::{
     collections::HashSet,
+    fs::File,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
-use super::blob;
+use super::{blob, lock};
 use crate::{
     digest::Digest,
     error::{Error, Result},
@@ -37,6 +39,8 @@ const MOST_GIB: f64 = 50.0;
 /// What is left of the bound when room was made, so that it is not made again for the next file.
 const LEAVE: f64 = 0.9;
 const SPARED: Duration = Duration::from_secs(3600);
+/// Between two looks at whether another process has fetched a blob.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// `SCALESHOT_CACHE`, or the user's cache folder; a temporary one where neither is known.
 pub(super) fn root() -> PathBuf {
@@ -71,12 +75,26 @@ impl Cache {
                 return Ok(None);
             }
             // For whoever makes room. The owner of a read-only file may touch it.
-            if let Ok(file) = std::fs::File::open(&path) {
+            if let Ok(file) = File::open(&path) {
                 let _ = file.set_modified(SystemTime::now());
             }
             self.state().whole.insert(*digest);
         }
         Ok(Some(path))
+    }
+
+    /// Waits until nobody else on this machine fetches the blob; who then still does not find it fetches it. `None`
+    /// where the file system has no locks, and a second download is the worst that can happen.
+    pub fn alone(&self, digest: &Digest) -> Option<File> {
+        // A bounded number of empty files; blobs that share one are fetched one after another.
+        let path = self.folder.with_file_name("fetching").join(&digest.hex()[..3]);
+        loop {
+            match lock::try_file(&path) {
+                Ok(Some(lock)) => return Some(lock),
+                Ok(None) => std::thread::sleep(LOOK),
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Moves a file, whose digest was just found to be this, into the cache: where it lies now.

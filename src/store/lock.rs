@@ -24,7 +24,8 @@ impl Store {
     }
 }
 
-fn try_file(path: &Path) -> Result<Option<File>> {
+/// `None` where another holds it.
+pub(super) fn try_file(path: &Path) -> Result<Option<File>> {
     loop {
         let file = match File::options().create(true).append(true).open(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

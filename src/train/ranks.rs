@@ -1,10 +1,14 @@
-//! A training on several ranks of this process: each has a copy of the network and a share of the threads.
+//! A training on several ranks of this process: each has a copy of the network, a share of the threads and, where the
+//! training has several, a GPU.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use super::{
     Session,
-    collective::{Collective, threads},
+    collective::{Collective, placed::Placed, threads},
     fit::{Fit, fit_rank},
     spec::FitSpec,
 };
@@ -29,9 +33,12 @@ pub fn in_threads(
 ) -> Result<Fit> {
     let threads = (rayon::current_num_threads() / ranks).max(1);
     let mut copies = Vec::with_capacity(ranks - 1);
-    for _ in 1..ranks {
-        copies.push(copy(model)?);
+    for rank in 1..ranks {
+        copies.push(copy(model, rank)?);
     }
+    let machines: Vec<String> = (0..ranks).filter_map(|rank| Some(model.machine_of(rank)?.name())).collect();
+    // Ranks that share a machine cannot meet on it.
+    let apart = machines.iter().collect::<BTreeSet<_>>().len() == ranks;
     let models = std::iter::once(model).chain(copies.iter_mut());
     let ends: Vec<Result<Fit>> = std::thread::scope(|scope| {
         let ranks: Vec<_> = threads::group(ranks)
@@ -47,6 +54,17 @@ pub fn in_threads(
                         ..*session
                     };
                     let work = || {
+                        let linked = match model.machine().filter(|_| apart) {
+                            Some(machine) => Placed::link(&member, &**machine)?,
+                            None => None,
+                        };
+                        let session = match &linked {
+                            Some(placed) => Session { collective: placed, ..session },
+                            None => session,
+                        };
+                        if apart && linked.is_none() {
+                            session.progress.log("gradients travel by way of the host: there is no NCCL");
+                        }
                         let pool = rayon::ThreadPoolBuilder::new()
                             .num_threads(threads)
                             .thread_name(move |i| format!("rank-{i}"))
@@ -73,12 +91,12 @@ pub fn in_threads(
     Ok(first)
 }
 
-/// A network with the same weights, on the same machine.
-fn copy(model: &Bit) -> Result<Bit> {
+/// A network with the same weights, on the machine of its rank.
+fn copy(model: &Bit, rank: usize) -> Result<Bit> {
     let mut copy = Bit::new(model.config().clone(), 0);
     for (to, from) in copy.parameters_mut().iter_mut().zip(model.parameters()) {
         to.data.copy_from_slice(&from.data);
     }
-    copy.place(model.machine().cloned())?;
+    copy.place(model.machine_of(rank).cloned())?;
     Ok(copy)
 }

@@ -24,4 +24,7 @@ export SLURM_CONF=$folder/etc/slurm.conf SCALESHOT_TEST_CLUSTER=$folder
 # Open MPI as root of a container, over loopback, with more ranks than processors.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_oob_tcp_if_include=lo
 export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1
+# Never through shared memory: Open MPI 4 names a rank's segment by host and rank within the node. Two nodes of this one
+# host with two ranks each would write into each other's segments, and end in SIGSEGV or wait for ever.
+export OMPI_MCA_btl=self,tcp
 "$@"

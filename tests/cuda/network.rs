@@ -34,7 +34,8 @@ fn weights(bit: &Bit) -> Vec<Vec<f32>> {
     bit.names().iter().map(|(name, _)| bit.get(name).unwrap()).collect()
 }
 
-/// Logits, features, losses and all gradients, for every kind of target.
+/// Logits, features, losses and all gradients, for every kind of target. bfloat16 is rounded at the same places on
+/// both sides, so that what is left are sums in another order, and the few roundings and ReLUs that they tip over.
 pub fn passes(machine: &Arc<dyn Machine>) {
     let data = draw(2, 3 * SIDE[0] * SIDE[1] * 3);
     let soft: Vec<f32> = draw(3, 9).iter().map(|v| v.abs()).collect();
@@ -46,22 +47,31 @@ pub fn passes(machine: &Arc<dyn Machine>) {
         Targets::Multi(&multi),
         Targets::MultiSoft { values: &soft, known: &known },
     ];
-    for targets in all {
-        let (mut here, mut there) = (small(3), small(3));
-        there.place(Some(machine.clone())).unwrap();
-        let wanted = here.logits(&images(&data)).unwrap();
-        for (f, w) in there.logits(&images(&data)).unwrap().iter().zip(&wanted) {
-            assert!((f - w).abs() < 1e-4, "logit {f}, expected {w}");
-        }
-        let wanted = here.features(&images(&data)).unwrap();
-        assert!(cosine(&there.features(&images(&data)).unwrap(), &wanted) > 1.0 - 1e-6);
-        let loss = here.loss_backward(&images(&data), &targets, 0.3).unwrap();
-        let found = there.loss_backward(&images(&data), &targets, 0.3).unwrap();
-        assert!((found - loss).abs() < 1e-5 * loss.abs().max(1.0), "{targets:?}: loss {found}, expected {loss}");
-        for ((name, found), (_, wanted)) in gradients(&there).iter().zip(&gradients(&here)) {
-            let off: Vec<f32> = found.iter().zip(wanted).map(|(f, w)| f - w).collect();
-            let (off, size) = (length(&off), length(wanted));
-            assert!(off < 2e-3 * size, "{targets:?}: gradient of {name} is off by {off} of {size}");
+    // Of logits, losses and gradients.
+    for (precision, [near, close, share]) in
+        [(Precision::F32, [1e-4, 1e-5, 2e-3]), (Precision::Bf16, [0.03, 5e-3, 0.3])]
+    {
+        for targets in &all {
+            let (mut here, mut there) = (small(3), small(3));
+            there.place(Some(machine.clone())).unwrap();
+            here.set_precision(precision);
+            there.set_precision(precision);
+            let wanted = here.logits(&images(&data)).unwrap();
+            for (f, w) in there.logits(&images(&data)).unwrap().iter().zip(&wanted) {
+                assert!(f64::from(f - w).abs() < near, "{precision:?}: logit {f}, expected {w}");
+            }
+            let wanted = here.features(&images(&data)).unwrap();
+            let alike = cosine(&there.features(&images(&data)).unwrap(), &wanted);
+            assert!(alike > 1.0 - near / 100.0, "{precision:?}: features at a cosine of {alike}");
+            let loss = here.loss_backward(&images(&data), targets, 0.3).unwrap();
+            let found = there.loss_backward(&images(&data), targets, 0.3).unwrap();
+            let far = (found - loss).abs() / loss.abs().max(1.0);
+            assert!(far < close, "{precision:?} {targets:?}: loss {found}, expected {loss}");
+            for ((name, found), (_, wanted)) in gradients(&there).iter().zip(&gradients(&here)) {
+                let off: Vec<f32> = found.iter().zip(wanted).map(|(f, w)| f - w).collect();
+                let (off, size) = (length(&off), length(wanted));
+                assert!(off < share * size, "{precision:?} {targets:?}: gradient of {name} is off by {off} of {size}");
+            }
         }
     }
 }
@@ -100,9 +110,8 @@ pub fn steps(machine: &Arc<dyn Machine>) {
         let start = weights(&small(3));
         let (found, own) = on(precision, Keep::Inner);
         assert_eq!((found.len(), own.len()), (wanted.len(), 3));
-        // bfloat16 rounds the root on a device and not on the processor, and so small a network leaves the common way
-        // after an update: only the loss before it is near.
-        let (near, share) = if precision == Precision::F32 { (3, 1e-4) } else { (1, 0.03) };
+        // Sums in another order tip a few of bfloat16's roundings over, each update some more.
+        let (near, share) = if precision == Precision::F32 { (3, 1e-4) } else { (2, 0.05) };
         for (a, b) in own.iter().zip(&losses).take(near) {
             assert!((a - b).abs() < share * b, "{precision:?}: losses {own:?}, expected {losses:?}");
         }
@@ -114,7 +123,8 @@ pub fn steps(machine: &Arc<dyn Machine>) {
                 way += f64::from(w - s).powi(2);
             }
         }
-        let limit = if precision == Precision::F32 { 2e-3 } else { 1.5 };
+        let limit = if precision == Precision::F32 { 2e-3 } else { 0.2 };
+
         assert!(way > 0.0 && off.sqrt() < limit * way.sqrt(), "{precision:?}: off by {off} of {way}");
         assert!((found.clone(), own.clone()) == on(precision, Keep::Input), "{precision:?} with recomputation");
         assert!((found, own) == on(precision, Keep::Inner), "{precision:?} again");

@@ -59,7 +59,23 @@ impl Bit {
         self.gather()?;
         self.forget(true);
         self.machine = machine;
+        self.machines.clear();
         Ok(())
+    }
+
+    /// As [`Bit::place`], on the first of the machines; the ranks of a training take one each, in turn.
+    ///
+    /// # Errors
+    /// The machine failed.
+    pub fn place_ranks(&mut self, machines: Vec<Arc<dyn Machine>>) -> Result<()> {
+        self.place(machines.first().cloned())?;
+        self.machines = machines;
+        Ok(())
+    }
+
+    /// The machine of a rank of a training of this network, if that is not this CPU.
+    pub fn machine_of(&self, rank: usize) -> Option<&Arc<dyn Machine>> {
+        self.machines.get(rank % self.machines.len().max(1)).or(self.machine.as_ref())
     }
 
     /// The machine that computes, if it is not this CPU.

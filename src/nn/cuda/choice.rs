@@ -11,7 +11,7 @@ use super::inventory;
 use super::op::Machine;
 use crate::error::{Error, Result};
 
-/// `auto`, `cpu`, or `cuda:N`. It decides the last digits of a result, never what is computed.
+/// `auto`, `cpu`, `cuda`, or `cuda:N`. It decides the last digits of a result, never what is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
@@ -19,6 +19,8 @@ pub enum Device {
     #[default]
     Auto,
     Cpu,
+    /// The GPUs that the cell holds, as `auto`; there must be one.
+    Gpu,
     /// A GPU by its number, as CUDA counts those that it may see.
     Cuda(u32),
 }
@@ -28,6 +30,7 @@ impl fmt::Display for Device {
         match self {
             Device::Auto => f.write_str("auto"),
             Device::Cpu => f.write_str("cpu"),
+            Device::Gpu => f.write_str("cuda"),
             Device::Cuda(n) => write!(f, "cuda:{n}"),
         }
     }
@@ -40,12 +43,12 @@ impl FromStr for Device {
         match text {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
-            "cuda" => Ok(Device::Cuda(0)),
+            "cuda" => Ok(Device::Gpu),
             other => other
                 .strip_prefix("cuda:")
                 .and_then(|n| n.parse().ok())
                 .map(Device::Cuda)
-                .ok_or_else(|| format!("{other} is no device: expected auto, cpu or cuda:N")),
+                .ok_or_else(|| format!("{other} is no device: expected auto, cpu, cuda or cuda:N")),
         }
     }
 }
@@ -86,8 +89,12 @@ impl Device {
         match self {
             Device::Cpu => Ok(None),
             Device::Cuda(n) => inventory::open(n).map(Some).map_err(|e| named(n, e)),
+            Device::Gpu => {
+                let n = held(gpus, 0);
+                inventory::open(n).map(Some).map_err(|e| named(n, e))
+            }
             Device::Auto if !inventory::BUILT => Ok(None),
-            Device::Auto => match inventory::open(gpus.first().map_or(0, |&number| place(number))) {
+            Device::Auto => match inventory::open(held(gpus, 0)) {
                 Ok(machine) => Ok(Some(machine)),
                 Err(e) => {
                     static SAID: Once = Once::new();
@@ -99,17 +106,36 @@ impl Device {
         }
     }
 
-    /// GPUs that a cell holds while it computes there.
-    pub fn gpus(self) -> u32 {
+    /// The machines of the ranks of one training: the GPUs that the cell holds in turn, each with a queue of its own;
+    /// `cuda:N` is shared by all. None for the CPU.
+    ///
+    /// # Errors
+    /// As [`Device::machine`].
+    pub fn machines(self, gpus: &[u32], ranks: usize) -> Result<Vec<Arc<dyn Machine>>> {
+        let mut machines: Vec<_> = self.machine(gpus)?.into_iter().collect();
+        for rank in 1..if machines.is_empty() { 0 } else { ranks } {
+            let n = if let Device::Cuda(n) = self { n } else { held(gpus, rank) };
+            machines.push(inventory::open_apart(n).map_err(|e| named(n, e))?);
+        }
+        Ok(machines)
+    }
+
+    /// GPUs that a cell of so many ranks holds while it computes there: one each, as far as there are.
+    pub fn gpus(self, ranks: u32) -> u32 {
+        // Asked for every cell of a plan, and the answer stays.
+        static COUNT: OnceLock<u32> = OnceLock::new();
+        let count = || *COUNT.get_or_init(|| inventory::count().unwrap_or(0));
         match self {
             Device::Cpu => 0,
-            Device::Auto | Device::Cuda(_) => {
-                // Asked for every cell of a plan, and the answer stays.
-                static ANY: OnceLock<bool> = OnceLock::new();
-                u32::from(*ANY.get_or_init(|| inventory::count().is_ok()))
-            }
+            Device::Cuda(_) => count().min(1),
+            Device::Auto | Device::Gpu => count().min(ranks.max(1)),
         }
     }
+}
+
+/// What CUDA calls the GPU of this rank, of those that a cell holds.
+fn held(gpus: &[u32], rank: usize) -> u32 {
+    gpus.get(rank % gpus.len().max(1)).map_or(0, |&number| place(number))
 }
 
 fn named(n: u32, e: Error) -> Error {
@@ -137,13 +163,17 @@ mod tests {
 
     #[test]
     fn devices_are_read_and_written_and_slips_are_refused() {
-        for (text, device) in [("auto", Device::Auto), ("cpu", Device::Cpu), ("cuda:3", Device::Cuda(3))] {
+        for (text, device) in
+            [("auto", Device::Auto), ("cpu", Device::Cpu), ("cuda", Device::Gpu), ("cuda:3", Device::Cuda(3))]
+        {
             assert_eq!((text.parse(), device.to_string()), (Ok(device), text.to_string()));
             assert_eq!(serde_json::from_value::<Device>(serde_json::json!(text)).unwrap(), device);
         }
         for slip in ["gpu", "cuda:", "cuda:x", "cuda:-1"] {
-            assert!(slip.parse::<Device>().unwrap_err().contains("auto, cpu or cuda:N"), "{slip}");
+            assert!(slip.parse::<Device>().unwrap_err().contains("auto, cpu, cuda or cuda:N"), "{slip}");
         }
+        assert_eq!([0, 1, 2, 3].map(|rank| held(&[4, 7], rank)), [4, 7, 4, 7]);
+        assert_eq!(held(&[], 3), 0);
         assert_eq!((nth("1,3", 3), nth("1,3", 0), nth("GPU-1", 1)), (Some(1), None, None));
     }
 
@@ -155,7 +185,9 @@ mod tests {
             let e = Device::Cuda(1).machine(&[]).err().unwrap();
             assert!(e.to_string().starts_with("cuda:1: this program was built without GPUs"), "{e}");
             assert!(e.hint().unwrap().contains("--features cuda"));
-            assert_eq!(Device::Cuda(1).gpus(), 0);
+            assert_eq!((Device::Cuda(1).gpus(1), Device::Auto.gpus(4)), (0, 0));
+            assert!(Device::Auto.machines(&[0, 1], 2).unwrap().is_empty());
+            assert!(Device::Gpu.machines(&[3, 5], 2).is_err());
         }
     }
 }

@@ -225,6 +225,16 @@ impl Machine for Gpu {
         }
         Ok(Box::new(Graph { gpu: self.clone(), ops, state: Mutex::new(State::New) }))
     }
+
+    #[cfg(feature = "nccl")]
+    fn word(&self) -> Result<Option<Vec<u8>>> {
+        super::nccl::word()
+    }
+
+    #[cfg(feature = "nccl")]
+    fn join(&self, word: &[u8], rank: usize, ranks: usize) -> Result<Box<dyn super::op::Sums>> {
+        Ok(Box::new(super::nccl::Communicator::new(self.clone(), word, rank, ranks)?))
+    }
 }
 
 /// Recorded work. It runs once as it is, so that libraries load what they need, then becomes a graph.

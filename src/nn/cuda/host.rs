@@ -3,15 +3,17 @@
 //! It runs what a GPU would run, launch by launch, with the device's blocks, barriers and order of sums. Only the
 //! convolutions are not the device's.
 
-use super::op::{Convolve, Launch, Listed, Machine, Memory, Op, Pass, Recorded};
+use super::op::{Convolve, Launch, Listed, Machine, Memory, Op, Pass, Recorded, Sums};
 use super::{source, weight};
 use crate::error::{Error, Result};
 use crate::nn::buffer::{Buffer, Workspace};
 use crate::nn::element::{Bf16, Element};
 use crate::nn::kernel;
 use crate::nn::parameter::Parameter;
+use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 
 type Kernel = unsafe extern "C" fn(*const c_void, *const u32);
 
@@ -21,6 +23,42 @@ pub struct Host {
     turn: Mutex<()>,
     /// Bytes that it claims to have.
     pub room: u64,
+    /// Of several that can sum among themselves.
+    number: Option<usize>,
+    /// How often it has.
+    pub sums: Arc<AtomicUsize>,
+}
+
+/// Machines of ranks that sum what lies on them.
+struct Meeting {
+    places: Mutex<Vec<u64>>,
+    barrier: Barrier,
+}
+
+struct Met {
+    meeting: Arc<Meeting>,
+    rank: usize,
+    sums: Arc<AtomicUsize>,
+}
+
+impl Sums for Met {
+    fn sum(&self, at: u64, count: usize) -> Result<()> {
+        let Meeting { places, barrier } = &*self.meeting;
+        places.lock().unwrap()[self.rank] = at;
+        barrier.wait();
+        let mut sums = vec![0f32; count];
+        for &at in places.lock().unwrap().iter() {
+            // SAFETY: each rank's own buffer of so many values, to which nobody writes before all have come again.
+            let values = unsafe { std::slice::from_raw_parts(at as *const f32, count) };
+            sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
+        }
+        barrier.wait();
+        // SAFETY: this rank's own buffer, which nobody reads any more.
+        unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), at as *mut f32, count) };
+        self.sums.fetch_add(1, Ordering::SeqCst);
+        barrier.wait();
+        Ok(())
+    }
 }
 
 struct Library(*mut c_void);
@@ -78,7 +116,13 @@ impl Host {
 
     /// One of its own that claims to have `room` bytes.
     pub fn with_room(room: u64) -> Host {
-        Host { libraries: [false, true].map(Library::new), turn: Mutex::new(()), room }
+        let (libraries, turn) = ([false, true].map(Library::new), Mutex::new(()));
+        Host { libraries, turn, room, number: None, sums: Arc::default() }
+    }
+
+    /// One of several.
+    pub fn numbered(number: usize) -> Host {
+        Host { number: Some(number), ..Host::with_room(1 << 40) }
     }
 
     fn launch(&self, launch: &Launch) {
@@ -97,7 +141,7 @@ impl Host {
 
 impl Machine for Host {
     fn name(&self) -> String {
-        "host".into()
+        self.number.map_or("host".into(), |number| format!("host:{number}"))
     }
 
     fn family(&self, narrow: bool) -> String {
@@ -145,6 +189,19 @@ impl Machine for Host {
 
     fn record(&self, ops: Vec<Op>) -> Result<Box<dyn Recorded>> {
         Ok(Box::new(Listed(ops)))
+    }
+
+    fn word(&self) -> Result<Option<Vec<u8>>> {
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        Ok(self.number.map(|_| LAST.fetch_add(1, Ordering::SeqCst).to_le_bytes().to_vec()))
+    }
+
+    fn join(&self, word: &[u8], rank: usize, ranks: usize) -> Result<Box<dyn Sums>> {
+        static MEETINGS: Mutex<Option<HashMap<Vec<u8>, Arc<Meeting>>>> = Mutex::new(None);
+        let meeting = || Arc::new(Meeting { places: Mutex::new(vec![0; ranks]), barrier: Barrier::new(ranks) });
+        let mut meetings = MEETINGS.lock().unwrap();
+        let meeting = meetings.get_or_insert_default().entry(word.to_vec()).or_insert_with(meeting).clone();
+        Ok(Box::new(Met { meeting, rank, sums: self.sums.clone() }))
     }
 }
 

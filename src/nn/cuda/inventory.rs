@@ -103,6 +103,24 @@ pub fn open(ordinal: u32) -> Result<Arc<dyn Machine>> {
     Ok(Arc::new(gpu))
 }
 
+/// GPU `ordinal` with a queue of its own, beside what the process has opened before: for another rank.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(feature = "cuda")]
+pub fn open_apart(ordinal: u32) -> Result<Arc<dyn Machine>> {
+    Ok(Arc::new(super::device::Gpu::open(ordinal)?))
+}
+
+/// GPU `ordinal` for another rank.
+///
+/// # Errors
+/// The program was built without GPUs; the hint says how to build it.
+#[cfg(not(feature = "cuda"))]
+pub fn open_apart(_ordinal: u32) -> Result<Arc<dyn Machine>> {
+    Err(absent())
+}
+
 /// GPU `ordinal`, ready to compute.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //! What a step does is a list of these, made once for a shape. A [`Machine`] runs it: a GPU, or in tests the
 //! processor, which runs the very same sources. Nothing here knows of CUDA.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Map;
 use crate::nn::conv::Conv;
 
@@ -139,6 +139,23 @@ pub trait Machine: Send + Sync {
 
     /// Prepares operations that will run many times.
     fn record(&self, ops: Vec<Op>) -> Result<Box<dyn Recorded>>;
+
+    /// A word by which machines meet that can sum what lies on them without the host; none where these cannot.
+    fn word(&self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Joins the machines, one a rank, that were given the same word. Returns once all have come.
+    fn join(&self, _word: &[u8], _rank: usize, _ranks: usize) -> Result<Box<dyn Sums>> {
+        Err(Error::invalid(format!("bug: {} joins nobody", self.name())))
+    }
+}
+
+/// A machine's link to those of the other ranks.
+pub trait Sums: Send + Sync {
+    /// Replaces `count` f32 from `at` on by their sums over all ranks, behind what the machine was told before. All
+    /// ranks make the same calls in the same order.
+    fn sum(&self, at: u64, count: usize) -> Result<()>;
 }
 
 /// Operations that were prepared.

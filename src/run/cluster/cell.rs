@@ -70,6 +70,14 @@ pub struct Failed {
     pub unix_ms: u64,
 }
 
+impl Failed {
+    /// Why, where, and how its log ends, in one line.
+    pub fn told(&self) -> String {
+        let tail = self.tail.last().map(|l| format!("; its log ends with: {}", l.trim())).unwrap_or_default();
+        format!("{} (on {}{tail})", self.error, self.host)
+    }
+}
+
 /// What a job leaves when it begins to compute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Started {

@@ -310,21 +310,31 @@ fn quoted(text: &str) -> String {
     if !text.is_empty() && text.bytes().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// How this job stands in the queue, asked by the job itself; `None` outside Slurm.
-pub fn own_state() -> Option<String> {
-    let job = super::cell::slurm_job()?;
-    let said = ask(&["squeue", "-h", "-a", "-t", "all", "-o", "%T", "-j", &job]).ok()?;
-    said.ok.then(|| said.out.trim().to_string())
-}
-
-/// Puts this job back into the queue, which kills it. Not where somebody has cancelled it: that would revive it.
+/// Puts this job back into the queue, which kills it. Not where somebody has cancelled it: that would revive it. Asks
+/// again where the controller does not answer, for less than the shortest sensible `grace_s`.
 pub fn requeue_self() -> Result<(), Refusal> {
     let Some(job) = super::cell::slurm_job() else { return Err(Refusal::Never("this is no Slurm job".into())) };
-    match own_state().as_deref() {
-        Some("RUNNING") => {}
-        state => return Err(Refusal::Never(format!("job {job} is {}", state.unwrap_or("unknown").to_lowercase()))),
+    let mut waits = WAITS.iter();
+    loop {
+        let refused = match requeue(&job) {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let (Refusal::Unreachable(_), Some(wait)) = (&refused, waits.next()) else { return Err(refused) };
+        std::thread::sleep(Duration::from_secs(*wait));
     }
-    let said = ask(&["scontrol", "requeue", &job])?;
+}
+
+fn requeue(job: &str) -> Result<(), Refusal> {
+    let said = ask(&["squeue", "-h", "-a", "-t", "all", "-o", "%T", "-j", job])?;
+    if !said.ok {
+        return Err(refusal("squeue", &said.err));
+    }
+    match said.out.trim() {
+        "RUNNING" => {}
+        state => return Err(Refusal::Never(format!("job {job} is {}", state.to_lowercase()))),
+    }
+    let said = ask(&["scontrol", "requeue", job])?;
     if said.ok { Ok(()) } else { Err(refusal("scontrol", &said.err)) }
 }
 
@@ -347,6 +357,29 @@ mod tests {
         let request = Request { cpus: 4, memory_mib: Some(512), time_s: Some(61), ..Request::default() };
         let after = after.iter().map(|a| a.to_string()).collect();
         Submission { name: "ss-x-8-t".into(), work, request, after, comment: "c".into() }
+    }
+
+    #[test]
+    fn what_a_profile_asks_for_is_said_in_sbatch_words() {
+        let slurm = slurm("grace_s: 90");
+        let mut asked = submission(Work::Cell(3), &[]);
+        asked.request.partition = Some("gpu".into());
+        asked.request.account = Some("med".into());
+        asked.request.gpus = 2;
+        asked.request.flags = vec!["--qos=low".into(), "--constraint=a100".into()];
+        let words = slurm.words(&asked);
+        for expected in [
+            "--partition=gpu",
+            "--account=med",
+            "--gpus-per-node=2",
+            "--cpus-per-task=4",
+            "--signal=B:TERM@90",
+            "--requeue",
+            "--kill-on-invalid-dep=yes",
+        ] {
+            assert!(words.iter().any(|w| w == expected), "{expected} in {words:?}");
+        }
+        assert_eq!(words[words.len() - 2..], ["--qos=low", "--constraint=a100"], "a flag has the last word");
     }
 
     #[test]

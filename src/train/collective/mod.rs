@@ -13,13 +13,13 @@
 //! |---|---|
 //! | [`Alone`] | one process without others |
 //! | [`threads::Member`] | threads of this process |
+//! | [`placed::Placed`] | the same, each with a GPU: NCCL sums gradients where they lie |
 //! | package `scaleshot-mpi` | processes under MPI, on one node or many |
 //!
-//! NCCL (`nn::cuda::nccl`) sums gradients where they lie. A collective knows nothing of
-//! models, batches or checkpoints: [`super::reduce`] cuts gradients into buckets, [`super::fit()`] shares batches.
+//! A collective knows nothing of models, batches or checkpoints: [`super::reduce`] cuts gradients into buckets,
+//! [`super::fit()`] shares batches.
 
-#[cfg(feature = "nccl")]
-mod nccl;
+pub mod placed;
 pub mod threads;
 
 use std::ops::Range;

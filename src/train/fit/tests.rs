@@ -17,7 +17,7 @@ use crate::{
         sampling::ImageDims,
     },
     model::{Precision, config::BitConfig},
-    nn::cuda::host::Host,
+    nn::cuda::{Machine, host::Host},
     progress::{Cancel, Progress, Silent},
     random::stream::Stream,
     train::{
@@ -153,6 +153,17 @@ fn a_device_follows_the_processor_and_stops_before_a_loss_that_is_no_number() {
     let (mut here, mut there) = (tiny(1), placed(1));
     let wanted = alone(&mut here, &train, Some(&valid), &shared).unwrap();
     let found = alone(&mut there, &train, Some(&valid), &shared).unwrap();
+    for (f, w) in found.curve.iter().zip(&wanted.curve) {
+        assert!(f.step == w.step && (f.loss - w.loss).abs() < 1e-3 * w.loss, "{f:?}, expected {w:?}");
+    }
+    // Two ranks on a device each, which sum gradients among themselves.
+    let (mut here, mut there) = (tiny(1), tiny(1));
+    let hosts = [0, 1].map(Host::numbered);
+    let sums = [0, 1].map(|rank: usize| hosts[rank].sums.clone());
+    there.place_ranks(hosts.map(|host| Arc::new(host) as Arc<dyn Machine>).into()).unwrap();
+    let wanted = alone(&mut here, &train, Some(&valid), &shared).unwrap();
+    let found = alone(&mut there, &train, Some(&valid), &shared).unwrap();
+    assert_eq!(sums.map(|sums| sums.load(Ordering::SeqCst) as u64), [found.steps; 2]);
     for (f, w) in found.curve.iter().zip(&wanted.curve) {
         assert!(f.step == w.step && (f.loss - w.loss).abs() < 1e-3 * w.loss, "{f:?}, expected {w:?}");
     }

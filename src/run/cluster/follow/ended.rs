@@ -44,8 +44,7 @@ impl Follower<'_> {
                 // Its parents' results have gone, or a dependency was satisfied by a job that the queue forgot.
                 return self.lost(cell, &mark.error, summary);
             }
-            let tail = mark.tail.last().map(|l| format!("; its log ends with: {}", l.trim())).unwrap_or_default();
-            self.fail(cell, format!("{} (on {}{tail})", mark.error, mark.host), mark.hint, mark.log, summary);
+            self.fail(cell, mark.told(), mark.hint, mark.log, summary);
             return Ok(false);
         }
         let track = self.track(cell);

@@ -38,7 +38,7 @@ use crate::{
     plan::{Force, PlanOptions, Planner, State},
     progress::Cancel,
     run::{
-        event::{Event, Failure, Observer, Skip, Summary, Todo},
+        event::{Event, Failure, Observer, Skip, Summary},
         unix_ms,
     },
     store::{Mark, RunEntry, Store, source::SourceIndex},
@@ -102,27 +102,8 @@ pub fn run<'q>(
     let registered = store.live().and_then(|live| Ok((live, store.hold()?)));
     let planner = Planner::new(pipeline, store, sources, &options.plan)?;
     let plan = planner.plan()?;
-    let mut summary = Summary {
-        cells: plan.cells.len(),
-        fresh: plan.count(State::Fresh),
-        frozen: plan.count(State::Frozen),
-        blocked: plan.count(State::Blocked),
-        ..Summary::default()
-    };
+    let mut summary = Summary::before(&plan, 0, observer);
     let to_run: Vec<usize> = plan.cells.iter().filter(|c| c.state == State::Run).map(|c| c.index).collect();
-    let todo = plan.cells.iter().filter(|c| c.state == State::Run);
-    observer.event(&Event::Planned {
-        cells: summary.cells,
-        fresh: summary.fresh,
-        run: to_run.len(),
-        blocked: summary.blocked,
-        threads: 0,
-        todo: todo.map(Todo::from).collect(),
-    });
-    for cell in plan.cells.iter().filter(|c| c.state == State::Blocked) {
-        let reasons = cell.reasons.iter().map(ToString::to_string).collect();
-        observer.event(&Event::Blocked { cell: cell.cell.clone(), reasons });
-    }
     if to_run.is_empty() || (summary.blocked > 0 && !options.keep_going) {
         summary.unfinished = to_run.len();
         store.update_last(&pipeline.name, &planner.returned(&plan))?;
@@ -265,7 +246,9 @@ impl<'a> Follower<'a> {
             if self.options.cancel.requested() {
                 return self.stop();
             }
-            pause = if changed { PAUSES.start } else { (pause * 5 / 4).min(PAUSES.end) };
+            // An answer lists all jobs: of 20,000 it is asked for every ten seconds, whatever happens meanwhile.
+            let least = (open as u64 / 2).clamp(PAUSES.start, PAUSES.end);
+            pause = if changed { least } else { (pause * 5 / 4).clamp(least, PAUSES.end) };
             let began = Instant::now();
             // Ctrl-C is heard soon, however long the pause.
             let steps = pause.div_ceil(500);

@@ -56,7 +56,7 @@ mpi: ## scaleshot-mpi, one rank of a training under MPI, whose headers it instal
 	tests/cluster/install.sh mpicc libopenmpi-dev openmpi-bin libclang-dev
 	$(CARGO) build --release --locked --features mpi
 
-check: format lint test docs ## exactly what continuous integration runs
+check: format lint test docs ## format, clippy, tests and docs, as continuous integration does before test-cluster
 
 format:
 	$(CARGO) fmt --all -- --check

@@ -13,8 +13,8 @@
 //! | `packed N OUT.parquet` | writes a table of N small PNG images with labels |
 //! | `near N` | looks N perceptual hashes up among N others |
 //!
-//! JPEG is decoded in Rust because that measured faster than libjpeg-turbo with its own SIMD, on one core with
-//! AVX-512, in images/s of CPU time: 500 px RGB 1,370 against 740 (3.1.2 in OpenCV's wheel) and 660 (3.2.0 in Pillow's);
+//! JPEG is decoded in Rust because that measured faster than libjpeg-turbo with its own SIMD, on one core, in
+//! images/s of CPU time: 500 px RGB 1,370 against 740 (3.1.2 in OpenCV's wheel) and 660 (3.2.0 in Pillow's);
 //! 2,000 px grey 130 against 81 and 83.
 //!
 //! Each prints one JSON object. It compares with nothing itself: `peers/compare_data.py` does.

@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate self as scaleshot;
 
+pub mod aside;
 pub mod digest;
 pub mod error;
 pub mod npy;

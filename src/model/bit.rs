@@ -403,7 +403,7 @@ impl Bit {
         let mut padded = workspace.take::<f32>(wide.len());
         pool::pad(x.data, x.map(), ROOT_PAD, &mut padded);
         T::round(self.kernel, &mut padded);
-        self.root.weight_gradient::<T, f32>(self.kernel, &mut self.parameters, &padded, wide, &dz, workspace);
+        self.root.weight_gradient(self.kernel, &mut self.parameters, &padded, wide, &dz, workspace);
         workspace.give(padded);
         workspace.give(dz);
     }

@@ -59,9 +59,9 @@ struct Inner<T: Element> {
     moments3: Vec<f32>,
 }
 
-/// `N` is what the network keeps its maps in, and `T` what this convolution reads and writes: the root, with three
-/// channels, which do not make pairs, computes in f32 on values that `N` holds.
 impl StdConv {
+    /// `N` is what the network keeps its maps in, and `T` what this convolution reads and writes: the root, with three
+    /// channels, which do not make pairs, computes in f32 on values that `N` holds.
     #[allow(clippy::too_many_arguments)]
     pub fn forward<N: Element, T: Element>(
         &self,
@@ -85,7 +85,7 @@ impl StdConv {
     }
 
     /// Adds the weight gradient to the parameter's.
-    pub fn weight_gradient<N: Element, T: Element>(
+    pub fn weight_gradient<T: Element>(
         &self,
         kernel: Kernel,
         parameters: &mut [Parameter],
@@ -97,7 +97,6 @@ impl StdConv {
         let packing = self.conv.packing();
         let mut dhat = workspace.take(packing.len());
         prepared::weight_gradient(kernel, &self.conv, x, map, dy, &mut dhat, workspace);
-        N::round(kernel, &mut dhat);
         let Parameter { data, gradient, .. } = &mut parameters[self.weight];
         standardise::backward(kernel, packing, data, &dhat, gradient);
         workspace.give(dhat);
@@ -254,7 +253,7 @@ impl Unit {
 
         let mut a3 = workspace.take(map2.len());
         self.norm3.forward(kernel, parameters, &z2, map2, &moments3, &mut a3);
-        self.conv3.weight_gradient::<T, T>(kernel, parameters, &a3, map2, &dy, workspace);
+        self.conv3.weight_gradient(kernel, parameters, &a3, map2, &dy, workspace);
         let mut da3 = a3;
         self.conv3.input_gradient(kernel, parameters, &dy, map2, false, &mut da3, workspace);
         let mut dz2 = workspace.take(map2.len());
@@ -264,7 +263,7 @@ impl Unit {
 
         let mut a2 = workspace.take(map1.len());
         self.norm2.forward(kernel, parameters, &z1, map1, &moments2, &mut a2);
-        self.conv2.weight_gradient::<T, T>(kernel, parameters, &a2, map1, &dz2, workspace);
+        self.conv2.weight_gradient(kernel, parameters, &a2, map1, &dz2, workspace);
         let mut da2 = a2;
         self.conv2.input_gradient(kernel, parameters, &dz2, map1, false, &mut da2, workspace);
         workspace.give(dz2);
@@ -275,9 +274,9 @@ impl Unit {
 
         let mut a1 = workspace.take(map.len());
         self.norm1.forward(kernel, parameters, &x, map, &moments1, &mut a1);
-        self.conv1.weight_gradient::<T, T>(kernel, parameters, &a1, map, &dz1, workspace);
+        self.conv1.weight_gradient(kernel, parameters, &a1, map, &dz1, workspace);
         if let Some(downsample) = self.downsample {
-            downsample.weight_gradient::<T, T>(kernel, parameters, &a1, map, &dy, workspace);
+            downsample.weight_gradient(kernel, parameters, &a1, map, &dy, workspace);
         }
         let mut da1 = a1;
         self.conv1.input_gradient(kernel, parameters, &dz1, map, false, &mut da1, workspace);

@@ -31,8 +31,7 @@ fn micro_batches_make_the_update_of_the_whole_batch() {
     let data: Vec<f32> = (0..5 * SIDE[0] * SIDE[1] * 3).map(|_| stream.range(-1.0, 1.0) as f32).collect();
     // Unknown labels lie unevenly over the cuts: each term must count the same, not each micro-batch.
     let labels = [1i8, 0, -1, -1, 1, -1, 0, 1, 1, 1];
-    // In bfloat16 what each cut adds to a weight's gradient is rounded by itself.
-    for (precision, limit) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+    for (precision, limit) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-3)] {
         // Without images only the weights' decay moves them.
         let start = trained(precision, &[], &data, &labels);
         let whole = trained(precision, &[5], &data, &labels);

@@ -1,10 +1,9 @@
 //! What activations are made of: f32, or bfloat16 with f32 sums.
 //!
 //! bfloat16 is a storage format here: every operator widens, computes and sums in f32 (or f64) and
-//! narrows what it writes, to nearest, ties to even. Weights, their gradients, momentum, features and
-//! logits stay f32. Numbers are rounded where PyTorch's autocast and cuDNN round them, on every machine: inputs,
-//! standardised weights and results of convolutions, the root's as well, and what one call adds to a weight's
-//! gradient.
+//! narrows what it writes, to nearest, ties to even. Weights, gradients, momentum, features and
+//! logits stay f32. Inputs, standardised weights and results of convolutions are rounded, the root's as well, on
+//! every machine, as PyTorch's autocast does; cuDNN rounds what one call adds to a weight's gradient too.
 
 use super::buffer::{Buffer, Workspace};
 use super::kernel::{self, Kernel, Outer, Panel, versions};

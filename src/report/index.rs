@@ -11,7 +11,10 @@ use super::{
     frame::Rows,
     html::{Page, Table, escape},
 };
-use crate::error::{Error, Result};
+use crate::{
+    aside::replace,
+    error::{Error, Result},
+};
 
 const SUMMARY: &str = "summary.json";
 
@@ -57,7 +60,7 @@ pub fn note(folder: &Path, fresh: Summary, ran: Option<Ran>) -> Result<()> {
     let mut runs: Vec<Ran> = ran.into_iter().chain(old.runs).collect();
     runs.truncate(RUNS);
     let summary = Summary { runs, ..fresh };
-    std::fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n").map_err(Error::io(&path))
+    replace(&path, (serde_json::to_string_pretty(&summary)? + "\n").as_bytes())
 }
 
 /// Writes `index.html` over every folder below `root` that holds a summary.
@@ -75,8 +78,7 @@ pub fn write(root: &Path) -> Result<()> {
         all.push((folder, summary));
     }
     all.sort_by(|a, b| a.0.cmp(&b.0));
-    let path = root.join("index.html");
-    std::fs::write(&path, render(&all)?.render()).map_err(Error::io(&path))
+    replace(&root.join("index.html"), render(&all)?.render().as_bytes())
 }
 
 fn render(all: &[(String, Summary)]) -> Result<Page> {

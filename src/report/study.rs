@@ -21,8 +21,9 @@ use super::{
     methods::methods,
 };
 use crate::{
+    aside::replace,
     digest::Digest,
-    error::{Error, Result},
+    error::Result,
     store::{Store, artifact::ArtifactType},
 };
 
@@ -63,32 +64,20 @@ pub fn write(lineage: &Lineage, store: &Store, folder: &Path) -> Result<()> {
         Ok(found)
     };
     let methods = methods(lineage, &facts)?;
-    put(folder, "methods.md", format!("# Methods\n\n{methods}").as_bytes())?;
+    replace(&folder.join("methods.md"), format!("# Methods\n\n{methods}").as_bytes())?;
     let (models, sheets) = cards(lineage, store, &facts, folder)?;
-    put(
-        folder,
-        "provenance.json",
+    replace(
+        &folder.join("provenance.json"),
         (serde_json::to_string_pretty(&lineage.json(&|record| diff::metrics(store, record)))? + "\n").as_bytes(),
     )?;
     let table = lineage.provenance()?;
     let path = folder.join("provenance.parquet");
     frame::write_parquet(&table, &path)?;
     // The page comes last: it is what says that all is of this state.
-    put(
-        folder,
-        "study.html",
+    replace(
+        &folder.join("study.html"),
         (render(lineage, &methods, &models, &sheets).render() + &mark(&lineage.state())).as_bytes(),
     )
-}
-
-fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let path = folder.join(name);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
-    }
-    let aside = path.with_extension("new");
-    std::fs::write(&aside, bytes).map_err(Error::io(&aside))?;
-    std::fs::rename(&aside, &path).map_err(Error::io(&path))
 }
 
 /// A card that was written: the cell, its file, and what it says.
@@ -119,7 +108,7 @@ fn cards(lineage: &Lineage, store: &Store, facts: &Count<'_>, folder: &Path) -> 
                 .map(|c| if c.is_ascii_alphanumeric() || "._=,".contains(c) { c } else { '-' })
                 .collect();
             let file = format!("cards/{prefix}-{}.md", plain.trim_end_matches('-'));
-            put(folder, &file, text.as_bytes())?;
+            replace(&folder.join(&file), text.as_bytes())?;
             list.push(Written { cell: at, file, text });
         }
     }

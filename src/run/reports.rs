@@ -14,8 +14,9 @@ use super::{
     study,
 };
 use crate::{
+    aside::replace,
     digest::Digest,
-    error::{Error, Result},
+    error::Result,
     pipeline::Pipeline,
     report::runpage::{self, RunInfo, RunRow, State},
     store::{Last, Store, artifact::ArtifactType},
@@ -46,13 +47,8 @@ pub fn deliver(pipeline: &Pipeline, store: &Store, folder: &Path) -> Result<Vec<
             if Digest::of_file(&path).is_ok_and(|d| d == file.digest) {
                 continue;
             }
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
-            }
             // Copied, not linked: who edits a report must not edit the store.
-            let aside = path.with_extension("new");
-            std::fs::write(&aside, store.bytes(&file.digest)?).map_err(Error::io(&aside))?;
-            std::fs::rename(&aside, &path).map_err(Error::io(&path))?;
+            replace(&path, &store.bytes(&file.digest)?)?;
         }
         study::write(pipeline, *at, &last, store, &target)?;
         pages.push(target.join("index.html"));
@@ -104,10 +100,8 @@ pub fn write_run_page(
             }
         })
         .collect();
-    let target = folder.join(&pipeline.name);
-    std::fs::create_dir_all(&target).map_err(Error::io(&target))?;
-    let path = target.join(RUN_PAGE);
-    std::fs::write(&path, runpage::render(info, &rows)?).map_err(Error::io(&path))?;
+    let path = folder.join(&pipeline.name).join(RUN_PAGE);
+    replace(&path, runpage::render(info, &rows)?.as_bytes())?;
     Ok(path)
 }
 

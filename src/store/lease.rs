@@ -32,7 +32,7 @@ use super::{
     objects::{Objects, Tag},
     owner::{Beat, Own, Owner, owner_name},
     record::Record,
-    record_name, record_text,
+    record_name,
 };
 use crate::{
     digest::Digest,
@@ -373,7 +373,7 @@ impl Lease {
     /// That is another one where this lease was lost and its taker was quicker.
     pub fn publish(&self, record: &Record) -> Result<Record> {
         let name = record_name(&self.key);
-        let text = record_text(record)?;
+        let text = record.text()?;
         fault::point("record.before");
         let mut seen = self.found.clone();
         loop {
@@ -387,7 +387,7 @@ impl Lease {
             }
             seen = match self.objects.get_tagged(&name)? {
                 None => None,
-                Some((bytes, tag)) => match serde_json::from_slice::<Record>(&bytes) {
+                Some((bytes, tag)) => match Record::read(&bytes) {
                     Ok(first) if first.key == self.key => return Ok(first),
                     _ => Some(tag),
                 },

@@ -163,13 +163,18 @@ impl Store {
 
     /// The record with this key. A damaged one is an [`Error::Store`] that names it.
     pub fn record(&self, key: &Digest) -> Result<Option<Record>> {
-        let record: Option<Record> = self.read_json(&record_name(key), "record")?;
-        match record {
-            Some(record) if record.key != *key => {
-                Err(Error::store(format!("record {} is damaged: it names key {}", key.short(), record.key.short())))
-            }
-            record => Ok(record),
+        let name = record_name(key);
+        let Some(bytes) = self.objects.get(&name)? else { return Ok(None) };
+        let damaged = |why: String| Error::Store {
+            message: format!("record {name} is damaged: {why}"),
+            hint: Some("a run computes the cell again and replaces it".into()),
+            source: None,
+        };
+        let record = Record::read(&bytes).map_err(damaged)?;
+        if record.key != *key {
+            return Err(damaged(format!("it names key {}", record.key.short())));
         }
+        Ok(Some(record))
     }
 
     /// A text that changes when the record is replaced; `None` where there is no record.
@@ -181,7 +186,7 @@ impl Store {
     /// is published through its lease ([`Lease::publish`]), which overwrites nobody else's.
     pub fn put_record(&self, record: &Record) -> Result<()> {
         fault::point("record.before");
-        self.objects.put(&record_name(&record.key), record_text(record)?)?;
+        self.objects.put(&record_name(&record.key), record.text()?)?;
         fault::point("record.published");
         Ok(())
     }
@@ -250,10 +255,6 @@ impl Store {
             }),
         }
     }
-}
-
-fn record_text(record: &Record) -> Result<Vec<u8>> {
-    Ok(canonical(&serde_json::to_value(record)?).into_bytes())
 }
 
 fn record_name(key: &Digest) -> String {

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{artifact::Artifact, part::Part};
-use crate::digest::Digest;
+use crate::{
+    digest::{Digest, canonical},
+    error::Result,
+};
 
 /// Artifacts of a cell by output name.
 pub type Outputs = BTreeMap<String, Artifact>;
@@ -33,7 +36,8 @@ pub struct Machine {
     pub memory_bytes: u64,
 }
 
-/// Everything known of one finished cell. Stored as canonical JSON in `records/KEY.json`.
+/// Everything known of one finished cell. Stored as canonical JSON in `records/KEY.json`, whose last field, `check`, is
+/// the digest of all before it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub key: Digest,
@@ -65,6 +69,32 @@ pub struct Record {
     pub accepted: Option<Accepted>,
 }
 
+/// What stands before and after the digest at a record's end.
+const CHECK: (&[u8], &[u8]) = (br#","check":""#, br#""}"#);
+
+impl Record {
+    /// As it is stored.
+    pub(super) fn text(&self) -> Result<Vec<u8>> {
+        let mut text = canonical(&serde_json::to_value(self)?).into_bytes();
+        text.pop();
+        let check = Digest::of(&text).hex();
+        text.extend([CHECK.0, check.as_bytes(), CHECK.1].concat());
+        Ok(text)
+    }
+
+    /// What was stored; an error, in words, where a byte of it has changed. One without a check is believed.
+    pub(super) fn read(text: &[u8]) -> std::result::Result<Self, String> {
+        let end = text.len().saturating_sub(CHECK.0.len() + Digest::of(b"").hex().len() + CHECK.1.len());
+        let (before, check) = text.split_at(end);
+        if let Some(check) = check.strip_prefix(CHECK.0).and_then(|check| check.strip_suffix(CHECK.1))
+            && check != Digest::of(before).hex().as_bytes()
+        {
+            return Err("its content is not that of its check".into());
+        }
+        serde_json::from_slice(text).map_err(|e| e.to_string())
+    }
+}
+
 /// How a result came to be current without being computed from its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accepted {
@@ -80,4 +110,49 @@ pub struct Accepted {
     /// Why, in the words of who did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_is_found_or_harmless() {
+        let record = Record {
+            key: Digest::of(b"key"),
+            kind: "merge".into(),
+            kind_version: 2,
+            pipeline: "p".into(),
+            cell: "c".into(),
+            parts: Vec::new(),
+            outputs: Outputs::new(),
+            notes: vec![Note { what: "skipped_rows".into(), count: 3, detail: "three".into() }],
+            measured: BTreeMap::new(),
+            wall_ms: 5,
+            cpu_ms: None,
+            peak_rss_bytes: Some(1 << 20),
+            threads: 2,
+            machine: Machine::default(),
+            program: "scaleshot".into(),
+            finished_unix_ms: 7,
+            log: None,
+            accepted: None,
+        };
+        let text = record.text().unwrap();
+        assert_eq!(Record::read(&text).as_ref(), Ok(&record));
+        for at in 0..text.len() {
+            for bit in 0..8 {
+                let mut flipped = text.clone();
+                flipped[at] ^= 1 << bit;
+                if let Ok(read) = Record::read(&flipped) {
+                    assert_eq!(read, record, "bit {bit} of byte {at}");
+                    assert!(at >= text.len() - 76, "only the check itself may change unseen");
+                }
+            }
+            assert!(Record::read(&text[..at]).is_err(), "cut after {at} bytes");
+        }
+        // A record of an earlier version has no check.
+        let earlier = serde_json::to_vec(&record).unwrap();
+        assert_eq!(Record::read(&earlier).as_ref(), Ok(&record));
+    }
 }

@@ -16,3 +16,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(&aside, bytes).map_err(Error::io(&aside))?;
     std::fs::rename(&aside, path).map_err(Error::io(path))
 }
+
+/// Name of the file for the cell `id`: letters, digits and a few signs of the name; what else it holds becomes a dash.
+pub fn file_name(id: &str) -> String {
+    id.chars().map(|c| if c.is_ascii_alphanumeric() || "._=,".contains(c) { c } else { '-' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_name_makes_a_file_name() {
+        assert_eq!(file_name("report[target=a/b,x=1]"), "report-target=a-b,x=1-");
+        assert_eq!(file_name("../é"), "..--");
+    }
+}

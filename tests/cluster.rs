@@ -1,17 +1,21 @@
 //! The real program on a real Slurm: `make test-cluster` starts one on loopback and names it in
 //! `SCALESHOT_TEST_CLUSTER`; without it these tests say that they were left out.
 
+#[path = "cluster/ranks.rs"]
+mod ranks;
+#[path = "cluster/site.rs"]
+mod site;
 mod study;
 
 use std::{
     fs::File,
-    path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, mpsc},
-    time::{Duration, Instant},
+    sync::mpsc,
+    time::Duration,
 };
 
 use serde_json::Value;
+use site::{PATIENCE, alive, cluster, daemon, slurm, start_controller, start_node, wait_for};
 use study::Study;
 
 /// Two generated sets, merged, decoded, cut three ways and reported: eight cells without training.
@@ -47,111 +51,6 @@ nodes:
 "#;
 
 const PROFILE: &str = "defaults: { cpus: 1, memory: 200M, time: 5 }\ngrace_s: 10\n";
-
-/// A training on several ranks, and a transfer of what it made.
-const RANKED: &str = r#"pipeline: ranked
-params: { ranks: 2, epochs: 2 }
-nodes:
-  set: { dataset: { format: fractal, categories: 2, per_category: 8, test_per_category: 4, seed: 3, size_px: 16 } }
-  pixels: { images: { data: set, size_px: 16 } }
-  pretrain:
-    pretrain:
-      data: pixels
-      model: bit-r14x0.25
-      ranks: "${params.ranks}"
-      epochs: "${params.epochs}"
-      batch: 8
-      optimizer: { sgd_agc: { lr: 0.1 } }
-  transfer:
-    transfer:
-      model: pretrain
-      data: pixels
-      ranks: "${params.ranks}"
-      steps: 6
-      batch: 9
-      leakage: report
-      keep_model: true
-      optimizer: { sgd_agc: { lr: 0.1 } }
-"#;
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// The cluster to oneself. Tells how long that was.
-struct Alone {
-    began: Instant,
-    _guard: MutexGuard<'static, ()>,
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        let name = std::thread::current().name().unwrap_or("?").to_string();
-        eprintln!("scenario {name}: {:.1} s", self.began.elapsed().as_secs_f64());
-    }
-}
-
-/// `None` where there is no cluster.
-fn cluster() -> Option<Alone> {
-    if std::env::var_os("SCALESHOT_TEST_CLUSTER").is_none() {
-        eprintln!("left out: make test-cluster starts a cluster for this");
-        return None;
-    }
-    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
-    // What another scenario left behind where it failed is not this one's.
-    if !alive("slurmctld") {
-        start_controller();
-    }
-    for node in NODES.into_iter().filter(|node| !alive(&format!("slurmd.{node}"))) {
-        start_node(node);
-    }
-    slurm(&["scontrol", "update", "partition=cpu", "state=up"]);
-    slurm(&["scancel", "--user", &slurm(&["id", "-un"])]);
-    wait_for("an empty queue", || slurm(&["squeue", "-h", "-t", "PD,R,CG"]).is_empty());
-    wait_for("both nodes, idle", || slurm(&["sinfo", "-h", "-p", "cpu", "-t", "idle", "-o", "%D"]) == "2");
-    Some(Alone { began: Instant::now(), _guard: guard })
-}
-
-/// As `up.sh` names them.
-const NODES: [&str; 2] = ["n1", "n2"];
-
-/// Number of a daemon's process, by its pid file.
-fn daemon(name: &str) -> String {
-    std::fs::read_to_string(folder().join(format!("pid/{name}.pid"))).unwrap_or_default().trim().into()
-}
-
-/// Whether a daemon's process is there; one that was not reaped yet is gone.
-fn alive(name: &str) -> bool {
-    let pid = daemon(name);
-    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !pid.is_empty() && state.rsplit(") ").next().is_some_and(|s| !s.is_empty() && !s.starts_with('Z'))
-}
-
-fn start_daemon(program: &str, words: &[&str]) {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-    let conf = folder().join("etc/slurm.conf");
-    let started = Command::new(program).args(words).arg("-f").arg(conf).env("PATH", path).status().unwrap();
-    assert!(started.success(), "{program} did not start: {started}");
-}
-
-fn start_controller() {
-    start_daemon("slurmctld", &[]);
-    wait_for("the controller", || slurm(&["scontrol", "ping"]).contains("UP"));
-}
-
-fn start_node(node: &str) {
-    start_daemon("slurmd", &["-N", node]);
-}
-
-/// Words that start ranks under MPI; `None` where that was not built, which `make test-cluster` sees to.
-fn ranks_with() -> Option<String> {
-    match std::env::var("SCALESHOT_TEST_RANKS") {
-        Ok(program) => Some(format!("mpirun -n {{ranks}} {program}")),
-        Err(_) => {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "SCALESHOT_TEST_RANKS names no scaleshot-mpi");
-            eprintln!("left out: make test-cluster builds scaleshot-mpi for this");
-            None
-        }
-    }
-}
 
 /// What a finished cell made, by content.
 fn made(study: &Study, cell: &str) -> Value {
@@ -265,28 +164,6 @@ fn end_of(child: Child) -> Output {
         let said = heard.recv().map(|out| String::from_utf8_lossy(&out.unwrap().stdout).into_owned());
         panic!("a run did not end; queue:\n{queue}\nit said:\n{}", said.unwrap_or_default())
     })
-}
-
-fn slurm(words: &[&str]) -> String {
-    let out = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    String::from_utf8_lossy(&out.stdout).trim().to_string()
-}
-
-/// No scenario waits so long for anything unless it never comes: Slurm forgets ended jobs once a minute, and a
-/// machine that does other things as well may be several times slower.
-const PATIENCE: Duration = Duration::from_secs(240);
-
-/// Until `ready`.
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !ready() {
-        assert!(began.elapsed() < PATIENCE, "{what} did not come; queue:\n{}", slurm(&["squeue"]));
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn folder() -> PathBuf {
-    std::env::var_os("SCALESHOT_TEST_CLUSTER").unwrap().into()
 }
 
 #[test]
@@ -419,81 +296,6 @@ fn a_job_near_its_time_limit_checkpoints_and_goes_on_in_the_same_job() {
     let (code, events, err) = run(&study, &[]);
     assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
     // The checkpoint was used, and shows in nothing.
-    continued(&study);
-    assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
-}
-
-#[test]
-fn mpi_ranks_on_one_node_or_two_make_what_as_many_threads_make() {
-    let Some(_cluster) = cluster() else { return };
-    let Some(words) = ranks_with() else { return };
-    for ranks in ["2", "4"] {
-        let param = format!("ranks={ranks}");
-        let threads = Study::new(RANKED);
-        threads.ran(&["-p", &param]);
-        let study = study(RANKED);
-        // Two ranks of the pre-training are on two nodes as well, those of the transfer on one.
-        let two = "kinds: { pretrain: { flags: [--nodes=2] } }";
-        std::fs::write(study.path("p.yaml"), format!("{PROFILE}{two}\nranks_with: {words}\n")).unwrap();
-        assert!(ran(&study, &["-p", &param]).contains(&"transfer".to_string()));
-        for cell in ["pretrain", "transfer"] {
-            assert_eq!(made(&study, cell), made(&threads, cell), "{cell} on {ranks} ranks");
-        }
-        let log = study.must(&["show", "pretrain", "--log"]);
-        assert!(log.contains(&format!("mpirun -n {ranks}")), "{log}");
-    }
-    // By hand on this machine, without a queue, and by way of memory where virtual nodes must not (serve.sh).
-    let (threads, study) = (Study::new(RANKED), Study::new(RANKED));
-    threads.ran(&[]);
-    let out = study.command(&["run", "x.yaml", "--ranks-with", &words]).env_remove("OMPI_MCA_btl").output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert_eq!(made(&study, "transfer"), made(&threads, "transfer"));
-}
-
-#[test]
-fn a_killed_rank_is_named_and_its_cell_continues() {
-    let Some(_cluster) = cluster() else { return };
-    let Some(words) = ranks_with() else { return };
-    let text = RANKED.replace("epochs: 2", "epochs: 100");
-    let (local, study) = (Study::new(&text), study(&text));
-    local.ran(&["pretrain"]);
-    std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
-    let often = |mut c: Command| {
-        c.env("SCALESHOT_CHECKPOINT_S", "0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let all = [&["run", "x.yaml", "--json"], &SLURM[..], &["pretrain"]].concat();
-    let child = often(study.command(&all));
-    checkpointed(&study);
-    let folder = std::fs::canonicalize(study.folder.path()).unwrap();
-    let ranks = slurm(&["pgrep", "-f", &format!("scaleshot-mpi [0-9a-f]{{64}} --store {}", folder.display())]);
-    let second = ranks.lines().find(|pid| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|b| *b == 0).any(|v| v == b"OMPI_COMM_WORLD_RANK=1")
-    });
-    slurm(&["kill", "-9", second.unwrap_or_else(|| panic!("no rank 1 among {ranks}"))]);
-    let out = end_of(child);
-    let told = String::from_utf8_lossy(&out.stdout).into_owned();
-    let failed = told.lines().find(|l| l.contains("\"failed\"")).unwrap_or_default();
-    assert_eq!(out.status.code(), Some(1), "{told}");
-    assert!(failed.contains("rank 1 was lost: exited on signal 9"), "{told}");
-    let (code, events, err) = run(&study, &["pretrain"]);
-    assert_eq!(code, 0, "{err}\n{events:#?}");
-    continued(&study);
-    assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
-}
-
-#[test]
-fn mpi_ranks_near_their_time_limit_checkpoint_and_go_on_in_the_same_job() {
-    let Some(_cluster) = cluster() else { return };
-    let Some(words) = ranks_with() else { return };
-    let text = RANKED.replace("epochs: 2", "epochs: 100");
-    let (local, study) = (Study::new(&text), study(&text));
-    local.ran(&["pretrain"]);
-    std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
-    let id = detached_with_checkpoints(&study, &["pretrain"]);
-    stopped_and_requeued(&study, &id);
-    let (code, events, err) = run(&study, &["pretrain"]);
-    assert_eq!((code, queued(&events, "submitted")), (0, 0), "{err}\n{events:#?}");
     continued(&study);
     assert_eq!(made(&study, "pretrain"), made(&local, "pretrain"));
 }

@@ -7,7 +7,7 @@
 //! Parquet is written with zstd, in row groups that depend on the row count alone, so equal frames
 //! are equal bytes.
 
-use std::{cmp::Ordering, fs::File, path::Path};
+use std::{cmp::Ordering, fs::File, io::Write, path::Path};
 
 use polars::prelude::*;
 use serde_json::Value;
@@ -212,10 +212,20 @@ fn wider(a: Option<DataType>, b: Option<DataType>) -> Option<DataType> {
 
 /// Writes zstd Parquet; equal frames give equal bytes.
 pub fn write_parquet(frame: &Frame, path: &Path) -> Result<()> {
+    encode(frame, File::create(path).map_err(Error::io(path))?)
+}
+
+/// The bytes of a table as a Parquet file.
+pub fn parquet(frame: &Frame) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    encode(frame, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn encode(frame: &Frame, to: impl Write) -> Result<()> {
     let mut frame = frame.clone();
     frame.rechunk_mut();
-    let file = File::create(path).map_err(Error::io(path))?;
-    ParquetWriter::new(file)
+    ParquetWriter::new(to)
         .with_compression(ParquetCompression::Zstd(None))
         .with_row_group_size(Some(ROW_GROUP))
         .set_parallel(false)

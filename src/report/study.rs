@@ -21,7 +21,7 @@ use super::{
     methods::methods,
 };
 use crate::{
-    aside::replace,
+    aside::{file_name, replace},
     digest::Digest,
     error::Result,
     store::{Store, artifact::ArtifactType},
@@ -71,8 +71,7 @@ pub fn write(lineage: &Lineage, store: &Store, folder: &Path) -> Result<()> {
         (serde_json::to_string_pretty(&lineage.json(&|record| diff::metrics(store, record)))? + "\n").as_bytes(),
     )?;
     let table = lineage.provenance()?;
-    let path = folder.join("provenance.parquet");
-    frame::write_parquet(&table, &path)?;
+    replace(&folder.join("provenance.parquet"), &frame::parquet(&table)?)?;
     // The page comes last: it is what says that all is of this state.
     replace(
         &folder.join("study.html"),
@@ -102,12 +101,7 @@ fn cards(lineage: &Lineage, store: &Store, facts: &Count<'_>, folder: &Path) -> 
                 true => ("model", card::model(lineage, at, &output, store, facts)?),
                 false => ("datasheet", card::datasheet(lineage, at, &output, store, facts)?),
             };
-            let plain: String = cell
-                .cell
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() || "._=,".contains(c) { c } else { '-' })
-                .collect();
-            let file = format!("cards/{prefix}-{}.md", plain.trim_end_matches('-'));
+            let file = format!("cards/{prefix}-{}.md", file_name(&cell.cell).trim_end_matches('-'));
             replace(&folder.join(&file), text.as_bytes())?;
             list.push(Written { cell: at, file, text });
         }

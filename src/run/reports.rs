@@ -14,7 +14,7 @@ use super::{
     study,
 };
 use crate::{
-    aside::replace,
+    aside::{file_name, replace},
     digest::Digest,
     error::Result,
     pipeline::Pipeline,
@@ -54,11 +54,6 @@ pub fn deliver(pipeline: &Pipeline, store: &Store, folder: &Path) -> Result<Vec<
         pages.push(target.join("index.html"));
     }
     Ok(pages)
-}
-
-/// Letters, digits and a few signs of a cell's name; what else it holds becomes a dash.
-fn file_name(id: &str) -> String {
-    id.chars().map(|c| if c.is_ascii_alphanumeric() || "._=,".contains(c) { c } else { '-' }).collect()
 }
 
 /// Writes the page about a run beside the reports.
@@ -133,10 +128,5 @@ mod tests {
         assert_eq!(at(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(at(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(at(1_795_382_165), "2026-11-22 21:16:05 UTC");
-    }
-
-    #[test]
-    fn a_cell_name_makes_a_file_name() {
-        assert_eq!(file_name("report[target=a/b,x=1]"), "report-target=a-b,x=1-");
     }
 }

@@ -143,7 +143,7 @@ async fn attempt(
     file.set_len(have).map_err(Error::io(part))?;
     if have == 0 {
         let json = serde_json::to_vec(&whole).map_err(Error::from)?;
-        super::write_whole(&origin_file, &json)?;
+        crate::aside::replace(&origin_file, &json)?;
     }
     progress.begin(whole.bytes, "bytes");
     progress.advance(have);

@@ -15,14 +15,12 @@ mod unpack;
 
 pub use unpack::Limits;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    aside::replace,
     error::{Error, Result},
     progress::{Cancel, Progress},
 };
@@ -182,7 +180,7 @@ pub fn fetch(
             before: false,
         };
         done.insert(name, fetched.clone());
-        write_whole(&done_file, &serde_json::to_vec_pretty(&done)?)?;
+        replace(&done_file, &serde_json::to_vec_pretty(&done)?)?;
         all.push(fetched);
     }
     Ok(all)
@@ -198,12 +196,6 @@ fn still_holds(before: &Fetched, remote: &Remote, to: &Path) -> bool {
         && same(&remote.sha256, &before.sha256)
         && before.unpacked.is_some() == remote.unpack
         && (remote.unpack || to.join(&before.name).metadata().is_ok_and(|m| m.len() == before.bytes))
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside: PathBuf = path.with_extension("new");
-    std::fs::write(&aside, bytes).map_err(Error::io(&aside))?;
-    std::fs::rename(&aside, path).map_err(Error::io(path))
 }
 
 #[cfg(test)]

@@ -2,20 +2,22 @@
 //!
 //! | in | out |
 //! |---|---|
-//! | `{"model", "px", "batch", "micro", "precision", "mode": "train" or "infer"}` | `{"ready": what computes, "flops"}`, after warming up |
-//! | `{"steps": n}` | `{"seconds": of one, "peak_bytes", "loss"}` |
+//! | `{"model", "px", "batch", "micro", "precision", "mode": "train" or "infer"}` | `{"ready": what computes, "flops", "micro", "peak_bytes"}`, after warming up |
+//! | `{"steps": n}` | `{"seconds": of one, "loss"}` |
 //!
 //! Inputs are random and fresh for every request, and sent from the host in every step, beside the computing. A time
-//! is that of n steps from one wait for the GPU to the next. It compares with nothing itself.
+//! is that of n steps from one wait for the GPU to the next. Peak memory is what is gone from the GPU after warming up,
+//! when all has been allocated: nobody else may take any between the question and that answer. It compares with nothing
+//! itself.
 
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
 
 use scaleshot::error::{Error, Result};
-use scaleshot::model::{Bit, BitConfig, Images, Precision};
+use scaleshot::model::{Beside, Bit, BitConfig, Images, Precision};
 use scaleshot::nn::cuda::{Machine, open};
-use scaleshot::nn::{SgdAgc, Targets, sgd_agc::SgdAgcOptions};
+use scaleshot::nn::{Optimizer, SgdAgc, Targets, sgd_agc::SgdAgcOptions};
 use scaleshot::random::stream::Stream;
 use serde_json::{Value, json};
 
@@ -56,15 +58,15 @@ fn answer(work: &mut Option<Work>, asked: &Value) -> Result<Value> {
         let mut new = Work::new(asked)?;
         new.steps(WARM_UP)?;
         let flops = flops(new.bit.config(), new.px) * new.batch as f64;
-        let ready = json!({"ready": new.bit.family(), "flops": flops});
+        let peak = new.free.saturating_sub(new.machine.room()?);
+        let ready = json!({"ready": new.bit.family(), "flops": flops, "micro": new.micro, "peak_bytes": peak});
         *work = Some(new);
         return Ok(ready);
     }
     let work = work.as_mut().ok_or_else(|| Error::invalid("no case yet"))?;
     let steps = asked["steps"].as_u64().unwrap_or(1).max(1) as usize;
     let (seconds, loss) = work.steps(steps)?;
-    let peak = work.free.saturating_sub(work.machine.room()?);
-    Ok(json!({"seconds": seconds / steps as f64, "peak_bytes": peak, "loss": loss}))
+    Ok(json!({"seconds": seconds / steps as f64, "loss": loss}))
 }
 
 impl Work {
@@ -77,9 +79,10 @@ impl Work {
         bit.set_precision(if asked["precision"] == "bf16" { Precision::Bf16 } else { Precision::F32 });
         bit.place(Some(machine.clone()))?;
         let (px, batch, train) = (number("px").unwrap_or(224), number("batch").unwrap_or(64), asked["mode"] != "infer");
-        let fitting = bit.fitting(batch, (px, px), &Targets::Class(&[]))?.unwrap_or(batch);
-        let micro = number("micro").unwrap_or(if train { fitting.max(1) } else { batch });
         let optimizer = SgdAgc::new(SgdAgcOptions::default());
+        let beside = Beside { images: 0, ..Beside::training(&optimizer.rule(), false, false) };
+        let fitting = bit.fitting(batch, (px, px), &Targets::Class(&[]), beside)?.unwrap_or(batch);
+        let micro = number("micro").unwrap_or(if train { fitting.max(1) } else { batch });
         Ok(Work { machine, bit, optimizer, px, batch, micro, train, free, asked: 0 })
     }
 

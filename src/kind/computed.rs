@@ -34,8 +34,10 @@ pub fn precision(cell: &Cell, model: &Bit, precision: Precision) {
 /// The pace of a training.
 pub fn training(cell: &Cell, model: &Bit, spec: &FitSpec, fit: &Fit) {
     precision(cell, model, spec.precision);
+    if let Some(seconds) = fit.pace.step_s() {
+        cell.measure("step_ms", seconds * 1e3);
+    }
     if let Some(share) = fit.pace.wait_share() {
-        cell.measure("step_ms", fit.pace.whole.as_secs_f64() * 1e3 / fit.pace.steps as f64);
         cell.measure("input_wait_share", share);
         cell.progress.log(&format!(
             "{} steps, of whose time {:.2} % was waiting for images",

@@ -12,6 +12,7 @@ pub mod weights;
 pub use bit::Bit;
 pub use body::Keep;
 pub use config::BitConfig;
+pub use device::Beside;
 pub use head::HeadInit;
 pub use images::Images;
 pub use precision::Precision;

@@ -39,7 +39,10 @@ use crate::{
     data::loader::{Examples, Labels},
     digest::Digest,
     error::{Error, Result},
-    model::bit::{Bit, Images},
+    model::{
+        Beside,
+        bit::{Bit, Images},
+    },
     nn::{
         Targets,
         looks::Looks,
@@ -66,14 +69,20 @@ pub struct Pace {
     pub steps: u64,
     /// Of all steps, validation and checkpoints apart.
     pub whole: Duration,
-    /// Of that, what steps waited for their images.
-    pub waited: Duration,
+    /// Of that, what steps waited for their images; not known of a device, which works on its own.
+    pub waited: Option<Duration>,
 }
 
 impl Pace {
-    /// Share of the steps' time that they waited for their images; none before the first step.
+    /// Seconds of a step; none before the first one.
+    pub fn step_s(&self) -> Option<f64> {
+        (self.steps > 0).then(|| self.whole.as_secs_f64() / self.steps as f64)
+    }
+
+    /// Share of the steps' time that they waited for their images; none before the first step and on a device.
     pub fn wait_share(&self) -> Option<f64> {
-        (self.steps > 0).then(|| self.waited.as_secs_f64() / self.whole.as_secs_f64().max(1e-9))
+        let share = |waited: Duration| waited.as_secs_f64() / self.whole.as_secs_f64().max(1e-9);
+        self.waited.filter(|_| self.steps > 0).map(share)
     }
 }
 
@@ -113,13 +122,14 @@ pub(super) fn fit_rank(
     model.set_keep(spec.checkpoint.keep());
     let (height, width) = spec.view.size(train.dims());
     let image_bytes = memory::activation_bytes(model.config(), (height, width), spec.precision, spec.checkpoint);
-    let micro = match (spec.micro_batch, fitting(model, train, spec, share.len(), (height, width))?) {
+    let mut optimizer = optimizer(model, spec);
+    let course = Course::new(spec, train.len());
+    let beside = Beside::training(&optimizer.rule(), spec.ema.is_some(), course.mixup > 0.0);
+    let micro = match (spec.micro_batch, fitting(model, train, spec, share.len(), (height, width), beside)?) {
         (Some(MicroBatch::Auto(_)), Some(most)) => most.max(1),
         (asked, _) => memory::micro_batch(asked, share.len(), image_bytes),
     };
-    let course = Course::new(spec, train.len());
     let mut feed = Feed::new(train, spec, course.mixup, micro, share);
-    let mut optimizer = optimizer(model, spec);
     let fingerprint = if session.checkpoint.is_some() { fingerprint(model, train, spec)? } else { String::new() };
     let mut run = Run::resume(model, &mut *optimizer, spec, fingerprint, session)?;
     let mut reducer = Reducer::new(model, collective);
@@ -131,7 +141,8 @@ pub(super) fn fit_rank(
     session.progress.advance(run.state.step);
 
     let parts = feed.parts();
-    let mut pace = Pace::default();
+    let none = Pace { waited: here.then_some(Duration::ZERO), ..Pace::default() };
+    let (mut pace, mut first) = (none, !here);
     let (mut front, mut back) = (Filled::default(), Filled::default());
     let mut batch = feed.batch(run.state.step);
     if run.state.step < course.steps {
@@ -185,8 +196,9 @@ pub(super) fn fit_rank(
                 || (backward(), Instant::now()),
                 || next.map_or(Ok(()), |(b, part)| back.fill(&feed, b, part.clone(), here)),
             );
-            // A device has only been told by now, and what it waits for is not known here.
-            pace.waited += if here { computed.1.elapsed() } else { Duration::ZERO };
+            if let Some(waited) = &mut pace.waited {
+                *waited += computed.1.elapsed();
+            }
             loss += computed.0?.unwrap_or(0.0);
             filled?;
             std::mem::swap(&mut front, &mut back);
@@ -202,6 +214,11 @@ pub(super) fn fit_rank(
         let [loss, stop] = told;
         let lr = course.rates.at(step);
         if !loss.is_finite() {
+            // Weights and state are those of the step before: on a device as well, where this one was not made.
+            if !here {
+                model.gather_gradients()?;
+                bring_back(model, &mut *optimizer)?;
+            }
             return Err(not_finite(&mut run, model, &*optimizer, &course, loss, session)?);
         }
         model.step(&mut *optimizer, lr);
@@ -215,6 +232,11 @@ pub(super) fn fit_rank(
             run.state.loss_count += 1;
         }
         session.progress.advance(1);
+        if std::mem::take(&mut first) {
+            // A device's first step loads libraries, uploads weights and makes memory: that is not its pace.
+            settle(&mut run, model, &mut *optimizer, &course, session)?;
+            pace = none;
+        }
         if let Some(next) = upcoming {
             batch = next;
         }
@@ -305,7 +327,14 @@ fn not_finite(
 }
 
 /// The images of a step that a device has room for; none on the CPU, or where it was not asked.
-fn fitting(model: &Bit, train: &Examples, spec: &FitSpec, batch: usize, size: (usize, usize)) -> Result<Option<usize>> {
+fn fitting(
+    model: &Bit,
+    train: &Examples,
+    spec: &FitSpec,
+    batch: usize,
+    size: (usize, usize),
+    beside: Beside,
+) -> Result<Option<usize>> {
     if !matches!(spec.micro_batch, Some(MicroBatch::Auto(_))) {
         return Ok(None);
     }
@@ -314,7 +343,7 @@ fn fitting(model: &Bit, train: &Examples, spec: &FitSpec, batch: usize, size: (u
         Labels::Class { .. } => Targets::Soft(&[]),
         Labels::Multi { .. } => Targets::Multi(&[]),
     };
-    model.fitting(batch, size, &targets)
+    model.fitting(batch, size, &targets, beside)
 }
 
 fn check(model: &Bit, train: &Examples, valid: Option<&Examples>, spec: &FitSpec) -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Bit, Images};
 use crate::error::Result;
 use crate::model::body::{Norm, StdConv, Unit};
-use crate::model::device::{Input, Network, goal};
+use crate::model::device::{Beside, Input, Network, goal};
 use crate::model::{Keep, Precision};
 use crate::nn::Targets;
 use crate::nn::conv::Conv;
@@ -254,14 +254,21 @@ impl Bit {
         }
     }
 
-    /// The most images, at most `batch` and in even parts of it, that a step of the device has room for; none on the
-    /// CPU.
+    /// The most images, at most `batch` and in even parts of it, that a step of the device has room for beside what
+    /// else its training will take; none on the CPU.
     ///
     /// # Errors
     /// The device failed.
-    pub fn fitting(&self, batch: usize, size: (usize, usize), targets: &Targets<'_>) -> Result<Option<usize>> {
+    pub fn fitting(
+        &self,
+        batch: usize,
+        size: (usize, usize),
+        targets: &Targets<'_>,
+        beside: Beside,
+    ) -> Result<Option<usize>> {
+        let goal = goal(targets);
         match self.machine {
-            Some(_) => self.on_device(|network, net| network.fitting(net, batch, size, goal(targets))).map(Some),
+            Some(_) => self.on_device(|network, net| network.fitting(net, batch, size, goal, beside)).map(Some),
             None => Ok(None),
         }
     }

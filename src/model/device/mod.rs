@@ -17,6 +17,7 @@ mod plan;
 mod render;
 mod training;
 
+pub use network::Beside;
 pub(super) use network::{Input, Network};
 pub(super) use training::goal;
 

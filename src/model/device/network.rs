@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use super::layout::Layout;
 use super::plan::{self, Ends, Goal, Places, Plan};
-use super::render::Rendering;
+use super::render::{Rendering, rendering_bytes};
 use super::training::Training;
 use crate::error::{Error, Result};
+use crate::model::Keep;
 use crate::model::bit::Skeleton;
 use crate::model::images::Images;
 use crate::nn::cuda::Machine;
 use crate::nn::cuda::op::{Memory, Op, Recorded};
-use crate::nn::cuda::update::Scalars;
+use crate::nn::cuda::update::{self, Scalars};
 use crate::nn::cuda::weight;
 use crate::nn::looks::Looks;
+use crate::nn::optimizer::Rule;
 use crate::nn::parameter::Parameter;
 
 /// Input values that inference takes at a time: 64 images of 224 px.
@@ -41,6 +43,22 @@ impl Input<'_> {
             Input::Rendered(x) => (x.n, x.height, x.width),
             Input::Looks(looks) => (looks.n, looks.height, looks.width),
         }
+    }
+}
+
+/// What a training takes of a device's memory beside a step's buffers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// Copies of all weights: the optimiser's state, and running means.
+    pub copies: usize,
+    /// Images that the device renders for each one that it computes: 2 where images are mixed.
+    pub images: usize,
+}
+
+impl Beside {
+    /// Of a training that keeps `means`, and computes on images that are `mixed` or not.
+    pub fn training(rule: &Rule, means: bool, mixed: bool) -> Self {
+        Beside { copies: update::states(rule) + usize::from(means), images: 1 + usize::from(mixed) }
     }
 }
 
@@ -73,7 +91,7 @@ impl Network {
         let layout = Layout::new(net, narrow);
         let mut memory = Vec::new();
         let mut take = |bytes: usize| -> Result<u64> {
-            let new = machine.allocate(bytes as u64)?;
+            let new = machine.allocate(bytes as u64).map_err(beside_steps("the weights"))?;
             let start = new.start;
             memory.push(new);
             Ok(start)
@@ -215,17 +233,35 @@ impl Network {
     }
 
     /// The most images, at most `batch` and in even parts of it, that a step has room for; 0 where one is too many.
-    pub fn fitting(&self, net: &Skeleton<'_>, batch: usize, size: (usize, usize), goal: Goal) -> Result<usize> {
+    pub fn fitting(
+        &self,
+        net: &Skeleton<'_>,
+        batch: usize,
+        size: (usize, usize),
+        goal: Goal,
+        beside: Beside,
+    ) -> Result<usize> {
         let held = self.arena.as_ref().map_or(0, |arena| arena.bytes);
-        let room = (self.machine.room()? + held).saturating_sub(SPARE);
-        Ok(self.fits(net, batch, size, goal, room))
+        let copies = beside.copies.saturating_sub(self.copies());
+        let room = (self.machine.room()? + held).saturating_sub(SPARE + 4 * (copies * self.layout.len) as u64);
+        Ok(self.fits(net, batch, size, goal, beside.images, room))
     }
 
-    fn fits(&self, net: &Skeleton<'_>, batch: usize, (height, width): (usize, usize), goal: Goal, room: u64) -> usize {
+    /// `rendered` is the number of images that are rendered for each one that is computed.
+    fn fits(
+        &self,
+        net: &Skeleton<'_>,
+        batch: usize,
+        (height, width): (usize, usize),
+        goal: Goal,
+        rendered: usize,
+        room: u64,
+    ) -> usize {
         let parts = (1..=batch).map(|parts| batch.div_ceil(parts));
         let mut last = 0;
         for n in parts {
-            if n != last && self.plan(net, 0, (n, height, width, goal)).bytes <= room {
+            let rendering = rendering_bytes(n * rendered, (height, width));
+            if n != last && self.plan(net, 0, (n, height, width, goal)).bytes + rendering <= room {
                 return n;
             }
             last = n;
@@ -243,15 +279,24 @@ impl Network {
             needs.peak_layer,
             gib(room),
         ));
-        let fits = self.fits(net, n, (height, width), goal, room);
+        // What is rendered has its memory by now.
+        let fits = self.fits(net, n, (height, width), goal, 0, room);
+        let less = if net.keep == Keep::Input { "" } else { "checkpoint: blocks keeps less; " };
         let hint = match (goal, fits) {
             (Goal::Infer, _) => "compute on the CPU, or with smaller images".to_string(),
-            (_, 0) => "checkpoint: blocks keeps less; else smaller images or a smaller model".into(),
-            (_, fits) => {
-                format!("micro_batch: {fits} fits, and micro_batch: auto finds it; checkpoint: blocks keeps less")
-            }
+            (_, 0) => format!("{less}else smaller images or a smaller model"),
+            (_, fits) => format!("{less}micro_batch: {fits} fits, and micro_batch: auto finds it"),
         };
         error.with_hint(hint)
+    }
+}
+
+/// Says what memory was for that a device did not have, and what takes less of it.
+pub(super) fn beside_steps(what: &str) -> impl Fn(Error) -> Error + '_ {
+    move |e| {
+        Error::invalid(format!("no room for {what}: {e}")).with_hint(
+            "a smaller micro_batch, checkpoint: blocks or a smaller model takes less; other programs may hold memory",
+        )
     }
 }
 

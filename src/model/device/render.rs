@@ -1,6 +1,6 @@
 //! Images rendered on the machine: from stored bytes to the input of a pass.
 
-use super::network::{Network, le_bytes, write_words};
+use super::network::{Network, beside_steps, le_bytes, write_words};
 use crate::error::Result;
 use crate::nn::cuda::Machine;
 use crate::nn::cuda::image::{Frame, How};
@@ -25,10 +25,17 @@ impl Slot {
     fn take(&mut self, machine: &dyn Machine, bytes: usize) -> Result<u64> {
         if self.0.as_ref().is_none_or(|memory| memory.bytes < bytes as u64) {
             self.0 = None;
-            self.0 = Some(machine.allocate(bytes.max(1) as u64)?);
+            self.0 = Some(machine.allocate(bytes.max(1) as u64).map_err(beside_steps("rendering images"))?);
         }
         Ok(self.0.as_ref().map_or(0, |memory| memory.start))
     }
+}
+
+/// Bytes that rendering so many images may take: two buffers of values and two of levels, and stored images of up to
+/// twice the sides.
+pub(super) fn rendering_bytes(images: usize, (height, width): (usize, usize)) -> u64 {
+    let values = (images * height * width * 3) as u64;
+    2 * 4 * values + 2 * values + 4 * values
 }
 
 impl Network {

@@ -10,9 +10,10 @@ mod rendering;
 use std::sync::Arc;
 
 use crate::model::reference;
-use crate::model::{Bit, BitConfig, Images};
-use crate::nn::Targets;
+use crate::model::{Beside, Bit, BitConfig, Images};
 use crate::nn::cuda::{Machine, host::Host};
+use crate::nn::sgd_agc::SgdAgcOptions;
+use crate::nn::{Optimizer, SgdAgc, Targets};
 
 fn host() -> Arc<dyn Machine> {
     Host::get()
@@ -90,8 +91,13 @@ fn too_large_a_step_names_the_layer_and_the_way_out() {
     let e = bit.accumulate(&x, &targets, 1.0).unwrap_err();
     assert!(e.to_string().contains("64 images of 64 x 64 px need") && e.to_string().contains("at body.block"), "{e}");
     let hint = e.hint().unwrap();
-    let fits = bit.fitting(64, (64, 64), &targets).unwrap().unwrap();
+    let fits = bit.fitting(64, (64, 64), &targets, Beside::default()).unwrap().unwrap();
     assert!(hint.contains(&format!("micro_batch: {fits} fits")) && hint.contains("checkpoint: blocks"), "{hint}");
+    // The optimiser's state and rendering take their part.
+    let beside = Beside::training(&SgdAgc::new(SgdAgcOptions::default()).rule(), true, true);
+    assert_eq!((beside.copies, beside.images), (2, 2));
+    let fewer = bit.fitting(64, (64, 64), &targets, beside).unwrap().unwrap();
+    assert!(0 < fewer && fewer < fits, "{fewer} of {fits}");
     let part = Images { data: &data[..fits * 64 * 64 * 3], n: fits, ..x };
     bit.accumulate(&part, &Targets::Class(&vec![0; fits]), 1.0).unwrap();
 }

@@ -1,6 +1,6 @@
 //! What training adds to a network on a machine: targets, updates, running means, and losses that are read later.
 
-use super::network::{Input, LOSSES, Network, floats, le_bytes, write_words};
+use super::network::{Input, LOSSES, Network, beside_steps, floats, le_bytes, write_words};
 use super::plan::{Goal, Places};
 use crate::error::{Error, Result};
 use crate::model::bit::Skeleton;
@@ -47,6 +47,12 @@ impl Training {
 }
 
 impl Network {
+    /// Copies of all weights that are held for updates.
+    pub(super) fn copies(&self) -> usize {
+        let Training { updates, means, .. } = &self.training;
+        updates.as_ref().map_or(0, |u| u.states.len()) + usize::from(means.is_some())
+    }
+
     fn note<T>(&mut self, result: Result<T>) {
         if let Err(e) = result {
             self.training.failed.get_or_insert(e);
@@ -152,6 +158,7 @@ impl Network {
         let table = self.machine.allocate(8 * words.len().max(1) as u64)?;
         write_words(&*self.machine, table.start, &words)?;
         let buffers = (0..update::states(&rule)).map(|_| self.machine.allocate(4 * self.layout.len as u64));
+        let buffers = buffers.map(|new| new.map_err(beside_steps("the optimiser's state")));
         let states: Vec<Memory> = buffers.collect::<Result<_>>()?;
         for (at, p) in parameters.iter().enumerate() {
             for (buffer, name) in states.iter().zip(update::state_names(&rule, &p.name)) {
@@ -231,7 +238,7 @@ impl Network {
 
     /// Keeps a running mean of the weights, of which each step takes in `share`; it begins at `means`.
     pub fn begin_means(&mut self, parameters: &[Parameter], means: &[Vec<f32>], share: f64) -> Result<()> {
-        let memory = self.machine.allocate(4 * self.layout.len as u64)?;
+        let memory = self.machine.allocate(4 * self.layout.len as u64).map_err(beside_steps("the running means"))?;
         for ((p, values), &start) in parameters.iter().zip(means).zip(&self.layout.starts) {
             self.write_rows(memory.start, start, &weight::to_rows(p, values))?;
         }

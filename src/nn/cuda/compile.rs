@@ -1,6 +1,6 @@
 //! The kernels' programs from NVRTC, kept on disk by content, compute capability, driver and compiler.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cudarc::nvrtc::{result, sys};
 
@@ -15,30 +15,41 @@ fn folder() -> Option<PathBuf> {
     set("SCALESHOT_CUDA_CACHE").or_else(own)
 }
 
-/// The cubin of all kernels for a compute capability such as (9, 0).
+/// The cubin of all kernels for a compute capability such as (9, 0), as `load` takes it. What was kept and cannot be
+/// loaded is compiled again.
 ///
 /// # Errors
-/// NVRTC is missing or refuses the program; its log is in the message.
-pub fn cubin(narrow: bool, capability: (i32, i32), driver: i32) -> Result<Vec<u8>> {
+/// NVRTC is missing or refuses the program; its log is in the message. What `load` says of a new one.
+pub fn cubin<T>(narrow: bool, capability: (i32, i32), driver: &str, load: impl Fn(Vec<u8>) -> Result<T>) -> Result<T> {
     let program = source::program(narrow);
     let arch = format!("sm_{}{}", capability.0, capability.1);
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both pointers lead to integers of this frame.
     unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().map_err(refused)?;
     let key = format!("{program}\n{arch} driver {driver} nvrtc {major}.{minor}");
-    let kept = folder().map(|folder| folder.join(format!("{}.cubin", Digest::of(key.as_bytes()).hex())));
-    if let Some(found) = kept.as_ref().and_then(|path| std::fs::read(path).ok()).filter(|bytes| !bytes.is_empty()) {
-        return Ok(found);
+    kept(folder().as_deref(), &key, load, || compile(&program, &arch))
+}
+
+/// Takes what a folder keeps under a key, or makes it and keeps it there.
+fn kept<T>(
+    folder: Option<&Path>,
+    key: &str,
+    load: impl Fn(Vec<u8>) -> Result<T>,
+    make: impl FnOnce() -> Result<Vec<u8>>,
+) -> Result<T> {
+    let path = folder.map(|folder| folder.join(format!("{}.cubin", Digest::of(key.as_bytes()).hex())));
+    if let Some(loaded) = path.as_ref().and_then(|path| load(std::fs::read(path).ok()?).ok()) {
+        return Ok(loaded);
     }
-    let made = compile(&program, &arch)?;
-    if let Some(path) = kept {
+    let made = make()?;
+    if let Some(path) = path {
         // A cache that cannot be written is no reason to fail.
         let _ = keep(&path, &made);
     }
-    Ok(made)
+    load(made)
 }
 
-fn keep(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder)?;
     let aside = tempfile::NamedTempFile::new_in(folder)?;
@@ -80,6 +91,32 @@ pub fn compile(program: &str, arch: &str) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_compiled_once_for_a_key_and_again_where_it_was_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("cache");
+        let made = std::cell::Cell::new(0);
+        let load = |bytes: Vec<u8>| match bytes.as_slice() {
+            [b'c', b'u', n] => Ok(*n),
+            _ => Err(Error::invalid("no cubin")),
+        };
+        let make = || {
+            made.set(made.get() + 1);
+            Ok(vec![b'c', b'u', made.get()])
+        };
+        let take = |key: &str| kept(Some(&folder), key, load, make).unwrap();
+        assert_eq!((take("a"), take("a"), take("b"), take("a"), take("b")), (1, 1, 2, 1, 2));
+        for file in std::fs::read_dir(&folder).unwrap() {
+            std::fs::write(file.unwrap().path(), "").unwrap();
+        }
+        assert_eq!((take("a"), take("a")), (3, 3));
+        assert_eq!((kept(None, "a", load, make).unwrap(), made.get()), (4, 4));
+        // A folder that cannot be written, and a program that does not load.
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert_eq!(kept(Some(&dir.path().join("file")), "a", load, make).unwrap(), 5);
+        assert!(kept(Some(&folder), "c", load, || Ok(Vec::new())).is_err());
+    }
 
     /// With `SCALESHOT_NVRTC` naming a folder of NVRTC's libraries (on the library path as well), or NVRTC found.
     #[test]

@@ -78,14 +78,18 @@ impl Convolutions {
         Ok(Convolutions { handle, stream, options, chosen: HashMap::new(), workspaces: Vec::new() })
     }
 
-    /// Chooses the algorithm and makes the workspace large enough, so that [`Convolutions::run`] allocates nothing.
-    pub fn prepare(&mut self, c: &Convolve) -> Result<()> {
-        if !self.chosen.contains_key(&key(c)) {
-            let shape = shape(c, self.options)?;
-            let (algorithm, workspace) = self.choose(c, shape)?;
-            self.chosen.insert(key(c), Chosen { shape, algorithm, workspace });
+    /// Chooses algorithms and makes the workspace large enough for all, so that [`Convolutions::run`] allocates nothing.
+    pub fn prepare<'a>(&mut self, all: impl IntoIterator<Item = &'a Convolve>) -> Result<()> {
+        let mut wanted = 0;
+        for c in all {
+            if !self.chosen.contains_key(&key(c)) {
+                let shape = shape(c, self.options)?;
+                let (algorithm, workspace) = self.choose(c, shape)?;
+                self.chosen.insert(key(c), Chosen { shape, algorithm, workspace });
+            }
+            wanted = wanted.max(self.chosen[&key(c)].workspace);
         }
-        let wanted = self.chosen[&key(c)].workspace;
+        // Smaller ones stay: graphs that were captured hold their addresses.
         if wanted > self.workspaces.last().map_or(0, CudaSlice::len) {
             // SAFETY: workspaces hold nothing that is read before it is written.
             let new = unsafe { self.stream.alloc::<u8>(wanted) };
@@ -95,7 +99,7 @@ impl Convolutions {
     }
 
     pub fn run(&mut self, c: &Convolve) -> Result<()> {
-        self.prepare(c)?;
+        self.prepare([c])?;
         let Chosen { shape: Shape { x, w, y, conv }, algorithm, workspace } = self.chosen[&key(c)];
         let room = self.workspaces.last().map_or(0, |room| room.device_ptr(&self.stream).0) as *mut c_void;
         let (one, base) = (1f32, if c.add { 1f32 } else { 0f32 });
@@ -180,6 +184,8 @@ impl Convolutions {
             return Err(Error::invalid(format!("cuDNN has no algorithm for {}", told(c)))
                 .with_hint("SCALESHOT_CUDA_DETERMINISTIC=0 lets it take others"));
         };
+        // Where cuDNN answers with its default, f32 would be computed as TF32.
+        let math = if c.narrow || self.options.tf32 { math } else { sys::cudnnMathType_t::CUDNN_FMA_MATH };
         // SAFETY: the descriptor is this shape's own.
         unsafe { result::set_convolution_math_type(s.conv, math) }.map_err(refused("math type"))?;
         Ok((algorithm, memory))

@@ -90,8 +90,8 @@ impl Gpu {
         }
         let mut functions = HashMap::new();
         for narrow in [false, true] {
-            let cubin = compile::cubin(narrow, capability, library::driver_version())?;
-            let module = context.load_module(Ptx::from_binary(cubin)).map_err(failed("kernels"))?;
+            let load = |cubin| context.load_module(Ptx::from_binary(cubin)).map_err(failed("kernels"));
+            let module = compile::cubin(narrow, capability, &library::driver(), load)?;
             for kernel in source::kernels(&source::program(narrow)) {
                 let function = module.load_function(kernel).map_err(failed(kernel))?;
                 functions.insert((kernel.to_string(), narrow), function);
@@ -218,11 +218,7 @@ impl Machine for Gpu {
 
     fn record(&self, ops: Vec<Op>) -> Result<Box<dyn Recorded>> {
         let mut convolutions = self.0.convolutions.lock().unwrap_or_else(|e| e.into_inner());
-        for op in &ops {
-            if let Op::Convolve(c) = op {
-                convolutions.prepare(c)?;
-            }
-        }
+        convolutions.prepare(ops.iter().filter_map(|op| if let Op::Convolve(c) = op { Some(c) } else { None }))?;
         Ok(Box::new(Graph { gpu: self.clone(), ops, state: Mutex::new(State::New) }))
     }
 

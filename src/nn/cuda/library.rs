@@ -36,8 +36,19 @@ pub fn required() -> Result<()> {
     }
 }
 
+/// The driver's own version where the kernel tells it, such as 580.95.05, and the newest CUDA that it knows; empty
+/// without a driver.
+pub fn driver() -> String {
+    let own = std::fs::read_to_string("/sys/module/nvidia/version").unwrap_or_default();
+    let cuda = match cuda_version() {
+        0 => return String::new(),
+        version => format!("CUDA {}.{}", version / 1000, version % 1000 / 10),
+    };
+    if own.trim().is_empty() { cuda } else { format!("{}, {cuda}", own.trim()) }
+}
+
 /// The driver's newest CUDA, as 13000 for 13.0; 0 without a driver.
-pub fn driver_version() -> i32 {
+fn cuda_version() -> i32 {
     let mut version = 0;
     if present("cuda") {
         // SAFETY: the pointer leads to an integer of this frame. What fails leaves 0.
@@ -46,9 +57,17 @@ pub fn driver_version() -> i32 {
     version
 }
 
-/// The number of GPUs, or why there is none.
+/// The number of GPUs, or why there is none that can be computed on.
 pub fn count() -> Result<u32> {
     required()?;
+    seen()
+}
+
+/// The number of GPUs that the driver sees, whatever else is missing.
+fn seen() -> Result<u32> {
+    if !present("cuda") {
+        required()?;
+    }
     let count = cudarc::driver::result::init().and_then(|()| CudaContext::device_count());
     match count {
         Ok(count) if count > 0 => Ok(count as u32),
@@ -61,13 +80,13 @@ pub fn count() -> Result<u32> {
 pub fn inventory() -> Inventory {
     let known = LIBRARIES.iter().filter(|(name, ..)| *name != "nccl" || cfg!(feature = "nccl"));
     let libraries = known.map(|(name, what, hint)| Library { name, what, found: present(name), hint }).collect();
-    let cards = count().map(|count| (0..count).filter_map(card).collect());
-    let version = driver_version();
+    let cards: Vec<Card> = seen().map_or(Vec::new(), |count| (0..count).filter_map(card).collect());
+    let driver = driver();
     Inventory {
         built: true,
-        driver: (version > 0).then(|| format!("CUDA {}.{}", version / 1000, version % 1000 / 10)),
-        problem: cards.as_ref().err().map(ToString::to_string),
-        cards: cards.unwrap_or_default(),
+        driver: (!driver.is_empty()).then_some(driver),
+        problem: count().err().map(|e| e.to_string()),
+        cards,
         libraries,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | in | out |
 //! |---|---|
-//! | `{"model", "px", "batch", "micro", "precision", "mode": "train" or "infer"}` | `{"ready": what computes, "flops", "micro", "peak_bytes"}`, after warming up |
+//! | `{"model", "px", "batch", "micro", "precision", "mode": "train" or "infer"}` | `{"ready": what computes, "flops", "bytes", "micro", "peak_bytes"}`, after warming up |
 //! | `{"steps": n}` | `{"seconds": of one, "loss"}` |
 //!
 //! Inputs are random and fresh for every request, and sent from the host in every step, beside the computing. A time
@@ -57,9 +57,16 @@ fn answer(work: &mut Option<Work>, asked: &Value) -> Result<Value> {
         *work = None;
         let mut new = Work::new(asked)?;
         new.steps(WARM_UP)?;
-        let flops = flops(new.bit.config(), new.px) * new.batch as f64;
+        let (flops, bytes) = work_of(new.bit.config(), new.px);
+        let all = new.batch as f64;
         let peak = new.free.saturating_sub(new.machine.room()?);
-        let ready = json!({"ready": new.bit.family(), "flops": flops, "micro": new.micro, "peak_bytes": peak});
+        let ready = json!({
+            "ready": new.bit.family(),
+            "flops": flops * all,
+            "bytes": bytes * all,
+            "micro": new.micro,
+            "peak_bytes": peak
+        });
         *work = Some(new);
         return Ok(ready);
     }
@@ -121,26 +128,32 @@ impl Work {
     }
 }
 
-/// Floating-point operations of one image's forward pass, convolutions alone.
-fn flops(config: &BitConfig, px: usize) -> f64 {
+/// Of one image's forward pass: floating-point operations of its convolutions, and bytes that their maps and norms must
+/// move at least, with bfloat16 maps that no cache holds.
+fn work_of(config: &BitConfig, px: usize) -> (f64, f64) {
     let root = config.channels(64);
     let mut side = px.div_ceil(2);
-    let mut sum = side * side * 147 * root;
+    let (mut products, mut values) = (side * side * 147 * root, px * px * 3 + side * side * root);
     side = side.div_ceil(2);
     let mut inputs = root;
     for (block, &units) in config.blocks.iter().enumerate() {
         let (middle, outputs) = (config.channels(64 << block), config.channels(256 << block));
         for unit in 0..units {
-            let before = side;
+            let before = side * side;
             if block > 0 && unit == 0 {
                 side = side.div_ceil(2);
             }
-            sum += before * before * inputs * middle + side * side * (9 * middle * middle + middle * outputs);
+            let after = side * side;
+            products += before * inputs * middle + after * (9 * middle * middle + middle * outputs);
+            // Each convolution reads one map and writes one; each norm before it reads and writes what it reads.
+            values += 3 * before * inputs + before * middle + 3 * before * middle + after * middle;
+            values += 3 * after * middle + after * outputs;
             if inputs != outputs {
-                sum += side * side * inputs * outputs;
+                products += after * inputs * outputs;
+                values += before * inputs + after * outputs;
             }
             inputs = outputs;
         }
     }
-    2.0 * sum as f64
+    (2.0 * products as f64, 2.0 * values as f64)
 }

@@ -4,6 +4,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/results}
 mkdir -p "$out"
+begun=$(date +%s)
 # The libraries that PyTorch brought, where they are not on the path already.
 python=${PYTHON:-python3}
 found=$("$python" - <<'PY'
@@ -32,12 +33,18 @@ cat "$out/doctor.json"
 # One at a time: they share a GPU, and one that fails must not take the others down.
 : > "$out/tests.log"
 failed=0
-begun=$(date +%s)
 results=
-for name in $("$links/tests" --list 2>/dev/null | sed -n 's/: test$//p'); do
+names=$("$links/tests" --list 2>> "$out/tests.log" | sed -n 's/: test$//p')
+if [ -z "$names" ]; then
+    echo "the tests did not start:"
+    tail -5 "$out/tests.log"
+    failed=1
+fi
+for name in $names; do
     left=$((200 - ($(date +%s) - begun)))
     if [ $left -le 0 ]; then
         state="left out: the time was over"
+        failed=1
     elif timeout "$left" "$links/tests" --exact "$name" --nocapture >> "$out/tests.log" 2>&1; then
         state=ok
     else
@@ -50,7 +57,9 @@ done
 printf '[%s]\n' "${results#,}" > "$out/tests.json"
 [ $failed = 0 ] || tail -60 "$out/tests.log"
 
+# What is left of nine minutes, and of that some seconds to clean up.
+left=$((520 - ($(date +%s) - begun)))
 SCALESHOT="$links/scaleshot" SCALESHOT_BENCH_CUDA="$links/bench" SCALESHOT_BENCH_OUT="$out/cuda.json" \
-    SCALESHOT_BENCH_SECONDS=${SCALESHOT_BENCH_SECONDS:-240} "$python" "$here/peers/compare_cuda.py"
+    SCALESHOT_BENCH_SECONDS=${SCALESHOT_BENCH_SECONDS:-$left} "$python" "$here/peers/compare_cuda.py" || failed=1
 rm -rf "$links"
 exit $failed

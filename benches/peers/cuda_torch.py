@@ -22,7 +22,6 @@ class Work:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
         self.px, self.batch, self.train = case["px"], case["batch"], case["mode"] == "train"
         self.micro = case.get("micro") or self.batch
         self.bf16 = case["precision"] == "bf16"
@@ -31,6 +30,9 @@ class Work:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.003, momentum=0.9, nesterov=True, fused=True)
         self.out = torch.empty(self.micro, 10, device=DEVICE)
         self.steps(WARM_UP)
+        # Without the workspaces that cuDNN tried while it chose.
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
 
     def step(self, x, labels):
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.bf16):

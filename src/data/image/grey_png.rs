@@ -124,32 +124,48 @@ fn undo_four(
     wide: usize,
     predict: impl Fn(u8, u8, u8) -> u8 + Copy,
 ) {
-    let (a, rest) = out.split_at_mut(wide);
-    let (b, rest) = rest.split_at_mut(wide);
-    let (c, rest) = rest.split_at_mut(wide);
-    let (mut out, rows) = ([a, b, c, &mut rest[..wide]], [rows[0].1, rows[1].1, rows[2].1, rows[3].1]);
+    let (out0, rest) = out.split_at_mut(wide);
+    let (out1, rest) = rest.split_at_mut(wide);
+    let (out2, rest) = rest.split_at_mut(wide);
+    let (out3, rows) = (&mut rest[..wide], [rows[0].1, rows[1].1, rows[2].1, rows[3].1]);
     // What each row has come to: its last pixel, and the one above that.
     let (mut last, mut corner) = ([0u8; 4], [0u8; 4]);
-    let mut step = |k: usize, x: usize, up: u8, last: &mut [u8; 4]| {
-        last[k] = rows[k][x].wrapping_add(predict(last[k], up, corner[k]));
-        corner[k] = up;
-        out[k][x] = last[k];
-    };
-    for x in 0..wide + 3 {
-        // From the lowest row up, so that each finds above it what was made one step before.
-        if x >= 3 && x < wide {
-            for k in [3, 2, 1] {
-                let up = last[k - 1];
-                step(k, x - k, up, &mut last);
+    // Where not all four rows have a pixel: at both ends.
+    let some = |steps: std::ops::Range<usize>, out: [&mut [u8]; 4], last: &mut [u8; 4], corner: &mut [u8; 4]| {
+        for x in steps {
+            // From the lowest row up, so that each finds above it what was made one step before.
+            for k in (0..4).rev().filter(|&k| x >= k && x - k < wide) {
+                let up = if k == 0 { above[x] } else { last[k - 1] };
+                last[k] = rows[k][x - k].wrapping_add(predict(last[k], up, corner[k]));
+                corner[k] = up;
+                out[k][x - k] = last[k];
             }
-            step(0, x, above[x], &mut last);
-            continue;
         }
-        for k in (0..4).rev().filter(|&k| x >= k && x - k < wide) {
-            let up = if k == 0 { above[x] } else { last[k - 1] };
-            step(k, x - k, up, &mut last);
+    };
+    some(0..3, [out0, out1, out2, out3], &mut last, &mut corner);
+    let all = wide.saturating_sub(3);
+    if all > 0 {
+        let row = |k: usize| &rows[k][3 - k..][..all];
+        let (row0, row1, row2, row3, above) = (row(0), row(1), row(2), row(3), &above[3..][..all]);
+        let (out0, out1) = (&mut out0[3..][..all], &mut out1[2..][..all]);
+        let (out2, out3) = (&mut out2[1..][..all], &mut out3[..all]);
+        // By themselves: an array would go through memory at every step.
+        let [mut last0, mut last1, mut last2, mut last3] = last;
+        let [mut corner0, mut corner1, mut corner2, mut corner3] = corner;
+        for x in 0..all {
+            last3 = row3[x].wrapping_add(predict(last3, last2, corner3));
+            corner3 = last2;
+            last2 = row2[x].wrapping_add(predict(last2, last1, corner2));
+            corner2 = last1;
+            last1 = row1[x].wrapping_add(predict(last1, last0, corner1));
+            corner1 = last0;
+            last0 = row0[x].wrapping_add(predict(last0, above[x], corner0));
+            corner0 = above[x];
+            (out3[x], out2[x], out1[x], out0[x]) = (last3, last2, last1, last0);
         }
+        (last, corner) = ([last0, last1, last2, last3], [corner0, corner1, corner2, corner3]);
     }
+    some(wide.max(3)..wide + 3, [out0, out1, out2, out3], &mut last, &mut corner);
 }
 
 #[inline(always)]

@@ -104,9 +104,10 @@ fn write_pixels(
     let place = |slot: usize| start + (slot * bytes) as u64;
     // Neighbours are written together: a lock and a look for room for each image by itself cost as much as the copy.
     let together = (TOGETHER_BYTES / bytes).clamp(1, 8).min(rows.len() / (4 * rayon::current_num_threads())).max(1);
-    let several = |first: usize| -> Result<Outcomes> {
+    let several = |pixels: &mut Vec<u8>, first: usize| -> Result<Outcomes> {
         let last = (first + together).min(rows.len());
-        let (mut pixels, mut outcomes) = (Vec::with_capacity((last - first) * bytes), Vec::with_capacity(last - first));
+        let mut outcomes = Vec::with_capacity(last - first);
+        pixels.clear();
         for i in first..last {
             let outcome = match load(rows.start + i) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -126,10 +127,12 @@ fn write_pixels(
             }
             outcomes.push(outcome);
         }
-        file.write_all_at(&pixels, place(first)).map_err(Error::io(path))?;
+        file.write_all_at(pixels, place(first)).map_err(Error::io(path))?;
         Ok(outcomes)
     };
-    let starts = (0..rows.len().div_ceil(together)).into_par_iter().map(|n| several(n * together));
+    let starts = (0..rows.len().div_ceil(together))
+        .into_par_iter()
+        .map_init(Vec::new, |pixels, n| several(pixels, n * together));
     let outcomes: Outcomes = starts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let (mut slots, mut moved) = (0, vec![0; bytes]);
     for (i, _) in outcomes.iter().enumerate().filter(|(_, o)| o.is_ok()) {

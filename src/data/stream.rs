@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 const PIECE: usize = 1 << 13;
 /// Rows of a group in a file that is written in pieces; a group is encoded in memory.
 const GROUP: usize = 1 << 16;
-/// Rows that wait to be encoded together.
-const WAITING: usize = 1 << 14;
+/// Rows that are encoded together, while as many more may be made and wait.
+const WAITING: usize = PIECE;
 
 pub type Pieces<'a> = Box<dyn Iterator<Item = Result<Dataset>> + 'a>;
 

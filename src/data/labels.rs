@@ -74,7 +74,10 @@ pub fn counts(d: &Dataset) -> Vec<LabelCount> {
         Task::Multi(_) => columns(d)
             .into_iter()
             .map(|(name, column)| {
-                let positives = column.iter().filter(|v| *v == Some(1)).count() as u64;
+                let positives = match column.null_count() {
+                    0 => column.values().iter().filter(|&&v| v == 1).count() as u64,
+                    _ => column.iter().filter(|v| *v == Some(1)).count() as u64,
+                };
                 let unknowns = column.null_count() as u64;
                 LabelCount { name, positives, negatives: rows - positives - unknowns, unknowns }
             })

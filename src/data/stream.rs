@@ -5,6 +5,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    sync::mpsc::{Receiver, TryRecvError, sync_channel},
 };
 
 use arrow::record_batch::RecordBatch;
@@ -12,7 +13,7 @@ use parquet::{
     arrow::{
         ArrowWriter, ProjectionMask,
         arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
-        arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
+        arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
     },
     file::{properties::WriterProperties, writer::SerializedFileWriter},
 };
@@ -25,6 +26,8 @@ use crate::error::{Error, Result};
 const PIECE: usize = 1 << 13;
 /// Rows of a group in a file that is written in pieces; a group is encoded in memory.
 const GROUP: usize = 1 << 16;
+/// Rows that are encoded together, while as many more may be made and wait.
+const WAITING: usize = PIECE;
 
 pub type Pieces<'a> = Box<dyn Iterator<Item = Result<Dataset>> + 'a>;
 
@@ -110,7 +113,7 @@ impl Table for ParquetTable {
 }
 
 /// A Parquet file that grows by pieces; the first decides the columns. Columns are encoded side by side, to the bytes
-/// that Arrow's own writer gives.
+/// that Arrow's own writer gives, while the next rows are made.
 pub struct TableWriter {
     path: PathBuf,
     open: Option<Open>,
@@ -119,9 +122,21 @@ pub struct TableWriter {
 struct Open {
     file: SerializedFileWriter<File>,
     factory: ArrowRowGroupWriterFactory,
-    /// The group that is being filled: a writer for each column, and the rows it has.
-    group: Option<(Vec<ArrowColumnWriter>, usize)>,
+    /// The writers of the columns of the group that is being filled, where they are not at work.
+    columns: Option<Vec<ArrowColumnWriter>>,
+    /// Rows of that group, those that wait among them.
+    rows: usize,
+    waiting: Vec<RecordBatch>,
+    waiting_rows: usize,
+    at_work: Option<Receiver<Result<Encoded>>>,
     groups: usize,
+}
+
+/// What comes of rows that were handed over.
+enum Encoded {
+    /// The group goes on.
+    Columns(Vec<ArrowColumnWriter>),
+    Group(Vec<ArrowColumnChunk>),
 }
 
 fn properties() -> WriterProperties {
@@ -144,12 +159,21 @@ impl TableWriter {
                 let file = File::create(&self.path).map_err(Error::io(&self.path))?;
                 let writer = ArrowWriter::try_new(file, piece.batch().schema(), Some(properties()))?;
                 let (file, factory) = writer.into_serialized_writer()?;
-                none.insert(Open { file, factory, group: None, groups: 0 })
+                none.insert(Open {
+                    file,
+                    factory,
+                    columns: None,
+                    rows: 0,
+                    waiting: Vec::new(),
+                    waiting_rows: 0,
+                    at_work: None,
+                    groups: 0,
+                })
             }
         };
         let mut rest = piece.batch().clone();
         while rest.num_rows() > 0 {
-            let taken = open.write(&rest)?;
+            let taken = open.take(&rest)?;
             rest = rest.slice(taken, rest.num_rows() - taken);
         }
         Ok(())
@@ -158,47 +182,102 @@ impl TableWriter {
     /// Ends the file. A table of no pieces is no file, which is an error.
     pub fn finish(self) -> Result<PathBuf> {
         let mut open = self.open.ok_or_else(|| Error::invalid("bug: a table was written without a piece"))?;
-        open.end_group()?;
+        if open.rows > 0 {
+            open.hand_over(true)?;
+        }
+        open.wait()?;
         open.file.close()?;
         Ok(self.path)
     }
 }
 
 impl Open {
-    /// Writes as many of the rows as the group has room for, and says how many.
-    fn write(&mut self, batch: &RecordBatch) -> Result<usize> {
-        let (columns, rows) = match &mut self.group {
-            Some(group) => group,
-            none => none.insert((self.factory.create_column_writers(self.groups)?, 0)),
-        };
-        let taken = batch.num_rows().min(GROUP - *rows);
-        let (batch, schema) = (batch.slice(0, taken), batch.schema());
-        // One leaf a column: a dataset's columns are not nested.
-        let pairs = columns.par_iter_mut().zip(schema.fields().par_iter().zip(batch.columns()));
-        // Each by itself: the images' names take as long as most of the others.
-        pairs.with_max_len(1).try_for_each(|(writer, (field, column))| -> Result<()> {
-            for leaf in compute_leaves(field, column)? {
-                writer.write(&leaf)?;
-            }
-            Ok(())
-        })?;
-        *rows += taken;
-        if *rows == GROUP {
-            self.end_group()?;
+    /// Takes as many of the rows as the group has room for, and says how many.
+    fn take(&mut self, batch: &RecordBatch) -> Result<usize> {
+        let taken = batch.num_rows().min(GROUP - self.rows);
+        self.waiting.push(batch.slice(0, taken));
+        self.waiting_rows += taken;
+        self.rows += taken;
+        if self.rows == GROUP || self.waiting_rows >= WAITING {
+            self.hand_over(self.rows == GROUP)?;
         }
         Ok(taken)
     }
 
-    fn end_group(&mut self) -> Result<()> {
-        let Some((columns, _)) = self.group.take() else { return Ok(()) };
-        let chunks = columns.into_par_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<_>, _>>()?;
-        let mut group = self.file.next_row_group()?;
-        for chunk in chunks {
-            chunk.append_to_row_group(&mut group)?;
+    /// Has the rows that wait encoded, and the group ended where this is its `last` part.
+    fn hand_over(&mut self, last: bool) -> Result<()> {
+        self.wait()?;
+        let columns = match self.columns.take() {
+            Some(columns) => columns,
+            None => self.factory.create_column_writers(self.groups)?,
+        };
+        let rows = std::mem::take(&mut self.waiting);
+        self.waiting_rows = 0;
+        let (done, at_work) = sync_channel(1);
+        rayon::spawn(move || {
+            // Nobody listens where the table was given up.
+            let _ = done.send(encode(columns, &rows, last));
+        });
+        self.at_work = Some(at_work);
+        if last {
+            self.rows = 0;
         }
-        group.close()?;
-        self.groups += 1;
         Ok(())
+    }
+
+    /// Waits for what was handed over.
+    fn wait(&mut self) -> Result<()> {
+        let Some(at_work) = self.at_work.take() else { return Ok(()) };
+        match helping(&at_work)? {
+            Encoded::Columns(columns) => self.columns = Some(columns),
+            Encoded::Group(chunks) => {
+                let mut group = self.file.next_row_group()?;
+                for chunk in chunks {
+                    chunk.append_to_row_group(&mut group)?;
+                }
+                group.close()?;
+                self.groups += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode(mut columns: Vec<ArrowColumnWriter>, rows: &[RecordBatch], last: bool) -> Result<Encoded> {
+    let write = |(i, writer): (usize, &mut ArrowColumnWriter)| -> Result<()> {
+        for batch in rows {
+            // One leaf a column: a dataset's columns are not nested.
+            for leaf in compute_leaves(batch.schema_ref().field(i), batch.column(i))? {
+                writer.write(&leaf)?;
+            }
+        }
+        Ok(())
+    };
+    // Each by itself: the images' names take as long as most of the others.
+    columns.par_iter_mut().enumerate().with_max_len(1).try_for_each(write)?;
+    if !last {
+        return Ok(Encoded::Columns(columns));
+    }
+    let close = columns.into_par_iter().with_max_len(1).map(ArrowColumnWriter::close);
+    Ok(Encoded::Group(close.collect::<Result<_, _>>()?))
+}
+
+/// Waits for a result and works for the pool meanwhile, which may have no other thread.
+fn helping<T>(result: &Receiver<Result<T>>) -> Result<T> {
+    let lost = || Error::invalid("bug: the columns of a table were lost while they were encoded");
+    loop {
+        match result.try_recv() {
+            Ok(result) => return result,
+            Err(TryRecvError::Disconnected) => return Err(lost()),
+            Err(TryRecvError::Empty) => {}
+        }
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => {}
+            // The pool's other threads are at it.
+            Some(rayon::Yield::Idle) => std::thread::sleep(std::time::Duration::from_micros(50)),
+            // Not one of the pool.
+            None => return result.recv().map_err(|_| lost())?,
+        }
     }
 }
 

@@ -46,13 +46,23 @@ impl Labels {
     }
 
     /// Whether nothing was found, and the findings; `Err` names the column and the value out of range.
-    pub(super) fn read(&self, row: &Row, healthy_rule: bool) -> Result<(bool, Vec<Observation>), String> {
-        let healthy = observation(row.text(self.no_finding)).map_err(|v| format!("No Finding is {v}"))?;
-        let healthy = healthy == Observation::Present;
-        let mut findings = Vec::with_capacity(FINDINGS.len());
-        for (&at, (column, _)) in self.findings.iter().zip(FINDINGS) {
-            let seen = observation(row.text(at)).map_err(|v| format!("{column} is {v}"))?;
-            findings.push(if healthy && healthy_rule { Observation::Absent } else { seen });
+    pub(super) fn read(&self, row: &Row, healthy_rule: bool) -> Result<(bool, [Observation; FINDINGS.len()]), String> {
+        let seen = |at: usize, column: &str| -> Result<Observation, String> {
+            // Nearly all that there is.
+            match row.raw(at).as_bytes() {
+                b"" => Ok(Observation::Unknown),
+                b"1.0" => Ok(Observation::Present),
+                b"0.0" => Ok(Observation::Absent),
+                _ => observation(row.text(at)).map_err(|v| format!("{column} is {v}")),
+            }
+        };
+        let healthy = seen(self.no_finding, "No Finding")? == Observation::Present;
+        let mut findings = [Observation::Absent; FINDINGS.len()];
+        for ((finding, &at), (column, _)) in findings.iter_mut().zip(&self.findings).zip(FINDINGS) {
+            let seen = seen(at, column)?;
+            if !(healthy && healthy_rule) {
+                *finding = seen;
+            }
         }
         Ok((healthy, findings))
     }

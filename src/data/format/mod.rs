@@ -30,6 +30,7 @@
 //! [`crate::data::merge`]: `healthy` (the report says that nothing was found) and `uncertain:NAME` (the
 //! label is unknown because the report hedges).
 
+mod ahead;
 #[cfg(test)]
 mod bad_input;
 pub mod caffe_lmdb;
@@ -60,6 +61,7 @@ mod parquet_images;
 pub mod pets;
 #[cfg(test)]
 mod real_data;
+mod records;
 mod rows;
 mod shards;
 mod skipped;

@@ -108,6 +108,7 @@ impl Read for Options {
             Err(_) => HashMap::new(),
         };
         let folders = self.folders();
+        let mut known: QuickMap<String, (bool, [Observation; FINDINGS.len()])> = QuickMap::default();
         let file = table.file.clone();
         let mut rows = Rows::multi(&self.name, FINDINGS).or_dicom();
         rows.table(&file);
@@ -116,12 +117,16 @@ impl Read for Options {
             if !in_views(&self.views, view, skipped, &file, row.line) {
                 continue;
             }
-            let (healthy, findings) = match findings(row.raw(labels)) {
-                Ok(found) => found,
-                Err(word) => {
-                    skipped.odd(self.odd_rows, "a finding is not one of the 14", &file, row.line, word)?;
-                    continue;
-                }
+            let words = row.raw(labels);
+            let (healthy, findings) = match known.get(words) {
+                Some(found) => *found,
+                None => match findings(words) {
+                    Ok(found) => *known.entry(words.into()).or_insert(found),
+                    Err(word) => {
+                        skipped.odd(self.odd_rows, "a finding is not one of the 14", &file, row.line, word)?;
+                        continue;
+                    }
+                },
             };
             let years = row.text(age).and_then(table::years);
             if years.is_none_or(|y| y > OLDEST) && row.text(age).is_some() {
@@ -185,6 +190,8 @@ struct List {
 /// The split of each image.
 fn splits(lists: &[List; 2]) -> Result<QuickMap<&str, &'static str>> {
     let mut splits = QuickMap::default();
+    // A line has about 17 bytes.
+    splits.reserve(lists.iter().map(|l| l.text.len() / 16).sum());
     for List { path, text, split } in lists {
         for (i, image) in text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()) {
             if splits.insert(image, *split).is_some_and(|before| before != *split) {
@@ -197,8 +204,8 @@ fn splits(lists: &[List; 2]) -> Result<QuickMap<&str, &'static str>> {
 }
 
 /// Whether nothing was found, and the findings of `Edema|Effusion`; `Err` is the word that is unknown.
-fn findings(text: &str) -> Result<(bool, Vec<Observation>), &str> {
-    let mut found = vec![Observation::Absent; FINDINGS.len()];
+fn findings(text: &str) -> Result<(bool, [Observation; FINDINGS.len()]), &str> {
+    let mut found = [Observation::Absent; FINDINGS.len()];
     if text == "No Finding" {
         return Ok((true, found));
     }

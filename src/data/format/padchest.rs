@@ -199,8 +199,8 @@ impl Read for Options {
         };
         // The download has one folder for each ImageDir; the published study had all images in one.
         let mut folders: QuickMap<String, bool> = QuickMap::default();
-        let words = Words::new();
-        let mut known: QuickMap<String, Vec<Observation>> = QuickMap::default();
+        let mut words = Words::new();
+        let mut known: QuickMap<String, [Observation; FINDINGS.len()]> = QuickMap::default();
         let file = table.file.clone();
         let mut rows = Rows::multi(&self.name, FINDINGS.iter().map(|(name, _)| *name)).or_dicom();
         rows.table(&file);
@@ -249,7 +249,11 @@ impl Read for Options {
 }
 
 /// What is searched for in label lists.
-struct Words(Vec<Vec<String>>);
+struct Words {
+    of: Vec<Vec<String>>,
+    /// The findings of each name that was met, as bits.
+    known: QuickMap<String, u32>,
+}
 
 impl Words {
     fn new() -> Self {
@@ -258,12 +262,23 @@ impl Words {
             words.extend(more.iter().map(|w| w.to_string()));
             words
         };
-        Words(FINDINGS.into_iter().map(of).collect())
+        Words { of: FINDINGS.into_iter().map(of).collect(), known: QuickMap::default() }
     }
 
-    fn findings(&self, labels: &str) -> Vec<Observation> {
-        let present = |words: &Vec<String>| words.iter().any(|w| labels.contains(w.as_str()));
-        self.0.iter().map(|w| if present(w) { Observation::Present } else { Observation::Absent }).collect()
+    /// What is found in a list is found in one of its names, since no word has a quote in it.
+    fn findings(&mut self, labels: &str) -> [Observation; FINDINGS.len()] {
+        let mut all = 0;
+        for name in labels.split('\'') {
+            all |= match self.known.get(name) {
+                Some(found) => *found,
+                None => {
+                    let present = |words: &Vec<String>| words.iter().any(|w| name.contains(w.as_str()));
+                    let bits = self.of.iter().enumerate().map(|(k, words)| u32::from(present(words)) << k);
+                    *self.known.entry(name.into()).or_insert(bits.sum())
+                }
+            };
+        }
+        std::array::from_fn(|k| if all >> k & 1 == 1 { Observation::Present } else { Observation::Absent })
     }
 }
 

@@ -15,7 +15,7 @@ use arrow::{
         Array, ArrayRef, BooleanArray, BooleanBuilder, Float32Builder, Int8Array, Int32Builder, StringArray,
         StringBuilder, UInt32Array, UInt32Builder,
     },
-    buffer::NullBuffer,
+    buffer::{BooleanBuffer, NullBuffer},
 };
 use rayon::prelude::*;
 
@@ -23,7 +23,7 @@ use super::skipped::{Missing, Skipped};
 use crate::{
     data::{
         dataset::{Dataset, Task, label_column},
-        hashed::{QuickMap, QuickSet},
+        hashed::{QuickMap, QuickSet, all_differ},
     },
     error::{Error, Result},
 };
@@ -228,8 +228,9 @@ impl Rows {
         };
         let record = |i: usize| records.is_valid(i).then(|| records.value(i));
         let order = self.order.take().unwrap_or_else(|| (0..images.len() as u32).collect());
-        let mut seen: QuickSet<(&str, Option<u32>)> = QuickSet::default();
-        seen.reserve(images.len());
+        let each = |i: usize| (images.value(i), record(i));
+        // Where all images differ, as they nearly always do, none need be remembered.
+        let mut seen = (!all_differ((0..images.len()).map(each))).then(QuickSet::default);
         let mut keep = Vec::with_capacity(images.len());
         for row in order {
             let i = row as usize;
@@ -237,7 +238,7 @@ impl Rows {
             let (table, line) = self.at(i);
             let wrong = if !stays_inside(image) {
                 "the path leaves the root"
-            } else if !seen.insert((image, record(i))) {
+            } else if seen.as_mut().is_some_and(|seen| !seen.insert(each(i))) {
                 skipped.row("the image was listed before", table, line, image);
                 continue;
             } else {
@@ -315,20 +316,23 @@ impl Rows {
     fn findings(&self, keep: &[u32]) -> (Vec<ArrayRef>, Vec<(String, ArrayRef)>) {
         let wide = self.findings.len();
         let mut columns = vec![Vec::with_capacity(keep.len()); wide];
-        for &row in keep {
-            let row = &self.labels[row as usize * wide..][..wide];
-            columns.iter_mut().zip(row).for_each(|(column, &label)| column.push(label));
+        // So few rows at a time that they are still near when the next column takes its part of them.
+        for rows in keep.chunks(1 << 10) {
+            for (k, column) in columns.iter_mut().enumerate() {
+                column.extend(rows.iter().map(|&row| self.labels[row as usize * wide + k]));
+            }
         }
         let is_hedged = |column: &&Vec<i8>| column.contains(&-1);
         let hedged = self.findings.iter().zip(&columns).filter(|(_, c)| is_hedged(c)).map(|(name, column)| {
-            let there: BooleanArray = column.iter().map(|&l| Some(l == -1)).collect();
+            let there = BooleanArray::from(BooleanBuffer::collect_bool(column.len(), |i| column[i] == -1));
             (format!("{UNCERTAIN}{name}"), Arc::new(there) as ArrayRef)
         });
         let hedged = hedged.collect();
         let label = |mut column: Vec<i8>| {
-            let known = NullBuffer::from_iter(column.iter().map(|&l| l >= 0));
+            let unknown = column.iter().any(|&l| l < 0);
+            let known = unknown.then(|| NullBuffer::new(BooleanBuffer::collect_bool(column.len(), |i| column[i] >= 0)));
             column.iter_mut().for_each(|l| *l = (*l).max(0));
-            Arc::new(Int8Array::new(column.into(), (known.null_count() > 0).then_some(known))) as ArrayRef
+            Arc::new(Int8Array::new(column.into(), known)) as ArrayRef
         };
         (columns.into_iter().map(label).collect(), hedged)
     }

@@ -7,15 +7,13 @@ use std::{
     fs::File,
     io::{BufReader, Read},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
 };
 
-use csv::StringRecord;
-
-use super::skipped::{OddRows, Skipped};
+use super::{
+    ahead::Ahead,
+    records::{Record, Records},
+    skipped::{OddRows, Skipped},
+};
 use crate::error::{Error, Result, nearest};
 
 /// What pandas reads as missing, so that a blank means the same here as in the published readers.
@@ -46,16 +44,14 @@ fn trimmed(text: &str) -> &str {
 
 pub(super) struct Table {
     pub(super) file: PathBuf,
-    reader: csv::Reader<Bounded>,
-    left: Arc<AtomicU64>,
+    records: Records<Box<dyn Read>>,
     header: Vec<String>,
-    record: StringRecord,
     odd_rows: OddRows,
 }
 
 /// One row; fields are UTF-8.
 pub(super) struct Row<'a> {
-    record: &'a StringRecord,
+    record: Record<'a>,
     /// The line on which it starts, from 1.
     pub(super) line: u64,
 }
@@ -95,51 +91,21 @@ pub(super) fn find(root: &Path, names: &[&str], obtain: &str) -> Result<PathBuf>
     Err(Error::data(root.join(names[0]), None, what).with_hint(obtain))
 }
 
-/// Stops a reader that was asked for too much at once: a gzip bomb, or a quote that is never closed.
-struct Bounded {
-    inner: Box<dyn Read>,
-    /// Bytes that may still be read for the present row; set anew for each.
-    left: Arc<AtomicU64>,
-}
-
-/// Far more than any row of a table of images has.
-const ROW_BYTES: u64 = 64 << 20;
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == 0 {
-            return Err(std::io::Error::other("one row has more than 64 MiB"));
-        }
-        let n = self.inner.read(buffer)?;
-        self.left.store(left.saturating_sub(n as u64), Ordering::Relaxed);
-        Ok(n)
-    }
-}
-
 /// The bytes of a file, unpacked where its name ends with `.gz`.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io(path))?);
     let gzip = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
-    Ok(if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) })
+    Ok(if gzip { Ahead::of(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
 impl Table {
     pub(super) fn open(path: &Path, delimiter: u8, odd_rows: OddRows) -> Result<Self> {
-        let left = Arc::new(AtomicU64::new(ROW_BYTES));
-        let bounded = Bounded { inner: open(path)?, left: left.clone() };
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .has_headers(false)
-            .flexible(true)
-            .buffer_capacity(1 << 16)
-            .from_reader(bounded);
-        let mut record = csv::ByteRecord::new();
-        if !reader.read_byte_record(&mut record).map_err(|e| broken(path, 1, &e))? {
+        let mut records = Records::new(open(path)?, delimiter);
+        if !records.advance().map_err(|e| broken(path, 1, &e))? {
             return Err(Error::data(path, None, "the file is empty"));
         }
-        let header = record.iter().map(|f| String::from_utf8_lossy(f).trim().to_string()).collect();
-        Ok(Table { file: path.into(), reader, left, header, record: StringRecord::new(), odd_rows })
+        let header = records.lossy().iter().map(|f| f.trim().to_string()).collect();
+        Ok(Table { file: path.into(), records, header, odd_rows })
     }
 
     pub(super) fn header(&self) -> &[String] {
@@ -174,32 +140,24 @@ impl Table {
     /// The next whole row; odd ones are counted on the way.
     pub(super) fn next(&mut self, skipped: &mut Skipped) -> Result<Option<Row<'_>>> {
         loop {
-            let before = self.reader.position().line();
-            self.left.store(ROW_BYTES, Ordering::Relaxed);
-            match self.reader.read_record(&mut self.record) {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                Err(e) => match e.kind() {
-                    csv::ErrorKind::Utf8 { pos, .. } => {
-                        let line = pos.as_ref().map_or(before, csv::Position::line);
-                        skipped.odd(self.odd_rows, "the row is not UTF-8", &self.file, line, "")?;
-                        continue;
-                    }
-                    _ => return Err(broken(&self.file, before, &e)),
-                },
+            if !self.records.advance().map_err(|e| broken(&self.file, self.records.line(), &e))? {
+                return Ok(None);
             }
-            let line = self.record.position().map_or(before, |p| p.line());
-            if self.record.len() != self.header.len() {
-                let what = format!("{} fields where the header has {}", self.record.len(), self.header.len());
+            let (line, fields) = (self.records.line(), self.records.fields());
+            if !self.records.is_text() {
+                skipped.odd(self.odd_rows, "the row is not UTF-8", &self.file, line, "")?;
+            } else if fields != self.header.len() {
+                let what = format!("{fields} fields where the header has {}", self.header.len());
                 skipped.odd(self.odd_rows, &what, &self.file, line, "")?;
-                continue;
+            } else {
+                break;
             }
-            return Ok(Some(Row { record: &self.record, line }));
         }
+        Ok(self.records.text().map(|record| Row { record, line: self.records.line() }))
     }
 }
 
-fn broken(path: &Path, line: u64, e: &csv::Error) -> Error {
+fn broken(path: &Path, line: u64, e: &std::io::Error) -> Error {
     Error::data(path, line.max(1), format!("cannot be read on from here: {e}"))
         .with_hint("the file is cut off or damaged; fetch it again")
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-use super::{ImageSize, Pixels, dicom, reduced};
+use super::{ImageSize, Pixels, dicom, grey_png, reduced};
 use crate::error::Error;
 
 /// How an RGB image becomes grey.
@@ -277,6 +277,9 @@ fn png(bytes: &[u8], rule: &DecodeRule) -> Result<Pixels> {
     let info = decoder.read_header_info().map_err(broken)?;
     let (width, height) = (u64::from(info.width), u64::from(info.height));
     check_size(width, height, "PNG", rule)?;
+    if let Some((_, _, data)) = grey_png::decode(bytes) {
+        return finish(width, height, 1, data, "PNG", rule);
+    }
     let mut reader = decoder.read_info().map_err(broken)?;
     let (colour, depth) = reader.output_color_type();
     let size = reader.output_buffer_size().ok_or(DecodeError::TooLarge { width, height, limit: rule.max_pixels })?;

@@ -6,6 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `decode` | JPEG, PNG and GIF bytes to [`Pixels`], with typed errors |
+//! | `grey_png` | the plain grey PNG, four rows at a time |
 //! | `dicom` | DICOM bytes to [`Pixels`]: rescale, window, inversion |
 //! | `transfer_syntax` | DICOM encodings that are not read, and the way out |
 //! | `encode` | [`Pixels`] to PNG and JPEG, for the generated sets |
@@ -22,6 +23,7 @@ pub mod decode;
 mod dicom;
 pub mod encode;
 pub mod encoded;
+mod grey_png;
 pub mod mapped;
 pub mod phash;
 pub mod plan;

@@ -4,7 +4,7 @@
 //! The picture is squashed to 32 x 32 grey pixels g. With the window w, 1 inside the inscribed circle and fading
 //! to 0 over its last 4 pixels (what a turn brings in at the corners does not count), and the window's mean m,
 //!
-//! C = D (w ∘ (g - m)) Dᵀ, D(k, x) = cos(π k (2 x + 1) / 64), k < 24
+//! C = D (w ∘ (g - m)) Dᵀ, D(k, x) = cos(π k (2 x + 1) / 64), k < 20
 //!
 //! is the discrete cosine transform (DCT-II). The bits are the signs of its 256 lowest coefficients by k² + l²,
 //! the constant left out (after pHash: Zauner 2010). Signs do not see gain and offset.
@@ -42,7 +42,8 @@ pub const BOUNDS: &str = "turned by up to 5 degrees, brightness times 0.8 to 1.2
 pub type Bits = [u64; 4];
 
 const SIDE: usize = 32;
-const FREQUENCIES: usize = 24;
+/// Beyond the highest that a bit has, which is 17; a multiple of what is added side by side.
+const FREQUENCIES: usize = 20;
 /// Standard deviation, in grey levels inside the window, below which a picture is flat.
 const FLAT: f32 = 1.0;
 
@@ -100,16 +101,26 @@ fn turn(degrees: f32) -> Vec<Between> {
 /// The hash of a picture: [`WHOLE`] bytes, or `None` where it has no structure.
 pub fn phash(image: &Pixels) -> Result<Option<Vec<u8>>> {
     let small = resize(image, SIDE as u32, SIDE as u32)?.with_channels(1, Default::default());
-    let grey: Vec<f32> = small.data.iter().map(|&v| f32::from(v)).collect();
-    let Some(upright) = bits(&grey) else { return Ok(None) };
+    let grey: Grey = std::array::from_fn(|i| f32::from(small.data[i]));
+    let mut turned = [grey; 1 + ANGLES.len()];
+    for (turned, turn) in turned[1..].iter_mut().zip(&TABLES.turns) {
+        *turned = turn_by(&grey, turn);
+    }
+    let looks = looks(&turned);
+    if looks[0].1 < FLAT * FLAT {
+        return Ok(None);
+    }
+    let upright = bits(&grey, looks[0].0);
     let mut out = Vec::with_capacity(WHOLE);
-    let mut push = |b: Bits| b.iter().for_each(|word| out.extend(word.to_le_bytes()));
-    push(upright);
-    for turn in &TABLES.turns {
-        push(bits(&turned(&grey, turn)).unwrap_or(upright));
+    for (i, (grey, (mean, variance))) in turned.iter().zip(looks).enumerate() {
+        let bits = if i == 0 || variance < FLAT * FLAT { upright } else { bits(grey, mean) };
+        bits.iter().for_each(|word| out.extend(word.to_le_bytes()));
     }
     Ok(Some(out))
 }
+
+/// Grey levels of [`SIDE`] x [`SIDE`] pixels.
+type Grey = [f32; SIDE * SIDE];
 
 /// The upright bits of a hash, which are all that the side which is looked up needs.
 pub fn upright(hash: &[u8]) -> Option<Bits> {
@@ -127,15 +138,25 @@ pub fn distance(a: &Bits, b: &Bits) -> u32 {
     a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
 }
 
-fn bits(grey: &[f32]) -> Option<Bits> {
-    let t = &*TABLES;
-    let cells = || grey.iter().zip(t.window.iter().flatten());
-    let (mass, sum) = cells().fold((0.0f32, 0.0f32), |(m, s), (g, w)| (m + w, s + g * w));
-    let mean = sum / mass;
-    let variance = cells().map(|(g, w)| w * (g - mean) * (g - mean)).sum::<f32>() / mass;
-    if variance < FLAT * FLAT {
-        return None;
+/// Mean and variance of each picture inside the window. Each sum is one chain of additions, so all are made at once.
+fn looks<const N: usize>(pictures: &[Grey; N]) -> [(f32, f32); N] {
+    let window = || TABLES.window.iter().flatten().enumerate();
+    let (mut mass, mut sums, mut squares) = (0.0f32, [0.0f32; N], [0.0f32; N]);
+    for (i, w) in window() {
+        mass += w;
+        sums.iter_mut().zip(pictures).for_each(|(s, grey)| *s += grey[i] * w);
     }
+    let means = sums.map(|s| s / mass);
+    for (i, w) in window() {
+        for ((s, grey), mean) in squares.iter_mut().zip(pictures).zip(&means) {
+            *s += w * (grey[i] - mean) * (grey[i] - mean);
+        }
+    }
+    std::array::from_fn(|k| (means[k], squares[k] / mass))
+}
+
+fn bits(grey: &Grey, mean: f32) -> Bits {
+    let t = &*TABLES;
     // Rows first: one sum for each row and horizontal frequency.
     let mut across = [[0.0f32; SIDE]; FREQUENCIES];
     for (y, (row, window)) in grey.chunks_exact(SIDE).zip(&t.window).enumerate() {
@@ -151,7 +172,7 @@ fn bits(grey: &[f32]) -> Option<Bits> {
             out[i / 64] |= 1 << (i % 64);
         }
     }
-    Some(out)
+    out
 }
 
 /// The sum over 32 values by each frequency. Every eighth value is added up first, then the eight sums in order, so
@@ -169,13 +190,16 @@ fn project(values: &[f32; SIDE], cosines: &[[f32; FREQUENCIES]; SIDE]) -> [f32; 
 }
 
 /// The picture turned, bilinear.
-fn turned(grey: &[f32], turn: &[Between]) -> Vec<f32> {
-    let value = |&Between { at, down, right }: &Between| {
-        let upper = grey[at] * (1.0 - right) + grey[at + 1] * right;
-        let lower = grey[at + SIDE] * (1.0 - right) + grey[at + SIDE + 1] * right;
-        upper * (1.0 - down) + lower * down
-    };
-    turn.iter().map(value).collect()
+fn turn_by(grey: &Grey, turn: &[Between]) -> Grey {
+    let mut out = [0.0; SIDE * SIDE];
+    for (out, &Between { at, down, right }) in out.iter_mut().zip(turn) {
+        let Some(&[a, b]) = grey.get(at..).and_then(|g| g.first_chunk()) else { continue };
+        let Some(&[c, d]) = grey.get(at + SIDE..).and_then(|g| g.first_chunk()) else { continue };
+        let upper = a * (1.0 - right) + b * right;
+        let lower = c * (1.0 - right) + d * right;
+        *out = upper * (1.0 - down) + lower * down;
+    }
+    out
 }
 
 #[cfg(test)]

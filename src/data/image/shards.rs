@@ -33,6 +33,9 @@ pub(super) const PIXELS: &str = "pixels";
 pub(super) const PREPARE: &str = "scaleshot.prepare";
 pub(super) const ENCODED: &str = "encoded";
 
+/// The most pixels that are written at once.
+const TOGETHER_BYTES: usize = 2 << 20;
+
 /// What a shard holds of each image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -90,24 +93,47 @@ fn write_pixels(
     if bytes == 0 || i32::try_from(bytes).is_err() {
         return Err(Error::invalid(format!("an image of {size} cannot be kept: it has no or too many bytes")));
     }
+    // A file that is emptied and filled again is flushed to the disk by some systems as it is closed; a new one is not.
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path)(e)),
+        _ => {}
+    }
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
     let file = file.map_err(Error::io(path))?;
     let start = write_around(None, size, rows.len().max(1))?.body;
     let place = |slot: usize| start + (slot * bytes) as u64;
-    let one = |i: usize| -> Result<Result<Option<Vec<u8>>>> {
-        let loaded = match load(rows.start + i) {
-            Ok(loaded) => loaded,
-            Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(e) => return Ok(Err(e)),
-        };
-        if loaded.data.len() != bytes {
-            let found = loaded.data.len();
-            return Ok(Err(Error::invalid(format!("the image has {found} bytes, the shard holds {size}"))));
+    // Neighbours are written together: a lock and a look for room for each image by itself cost as much as the copy.
+    let together = (TOGETHER_BYTES / bytes).clamp(1, 8).min(rows.len() / (4 * rayon::current_num_threads())).max(1);
+    let several = |pixels: &mut Vec<u8>, first: usize| -> Result<Outcomes> {
+        let last = (first + together).min(rows.len());
+        let mut outcomes = Vec::with_capacity(last - first);
+        pixels.clear();
+        for i in first..last {
+            let outcome = match load(rows.start + i) {
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Ok(loaded) if loaded.data.len() != bytes => {
+                    let found = loaded.data.len();
+                    Err(Error::invalid(format!("the image has {found} bytes, the shard holds {size}")))
+                }
+                Ok(loaded) => {
+                    pixels.extend_from_slice(&loaded.data);
+                    Ok(loaded.phash)
+                }
+                Err(e) => Err(e),
+            };
+            if outcome.is_err() {
+                // Its place, to be closed up.
+                pixels.resize((i + 1 - first) * bytes, 0);
+            }
+            outcomes.push(outcome);
         }
-        file.write_all_at(&loaded.data, place(i)).map_err(Error::io(path))?;
-        Ok(Ok(loaded.phash))
+        file.write_all_at(pixels, place(first)).map_err(Error::io(path))?;
+        Ok(outcomes)
     };
-    let outcomes = (0..rows.len()).into_par_iter().map(one).collect::<Result<Outcomes>>()?;
+    let starts = (0..rows.len().div_ceil(together))
+        .into_par_iter()
+        .map_init(Vec::new, |pixels, n| several(pixels, n * together));
+    let outcomes: Outcomes = starts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let (mut slots, mut moved) = (0, vec![0; bytes]);
     for (i, _) in outcomes.iter().enumerate().filter(|(_, o)| o.is_ok()) {
         if i > slots {

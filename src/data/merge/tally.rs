@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{
         dataset::Dataset,
-        hashed::QuickSet,
+        hashed::{self, QuickSet},
         labels::{self, LabelCount},
-        leakage,
     },
     error::Result,
 };
@@ -74,7 +73,7 @@ impl MergeReport {
 pub(super) struct Tally {
     pub rows: u64,
     labels: Vec<LabelCount>,
-    /// By 64 bits of their digests, so that a million patients take a few megabytes.
+    /// By 64 bits of each, so that a million patients take a few megabytes.
     patients: Option<QuickSet<u64>>,
     values: [Option<BTreeMap<Option<String>, u64>>; 2],
 }
@@ -92,18 +91,23 @@ impl Tally {
             for patient in column.iter().flatten() {
                 // Most tables list a patient's images one after the other.
                 if before.replace(patient) != Some(patient) {
-                    patients.insert(leakage::short(patient.as_bytes()));
+                    patients.insert(hashed::short(patient));
                 }
             }
         }
         for (name, of) in COUNTED.iter().zip(&mut self.values) {
             let Some(column) = d.text(name) else { continue };
-            let of = of.get_or_insert_default();
+            // Few values, each for many rows: those of this piece first.
+            let mut met: Vec<(Option<&str>, u64)> = Vec::new();
             for value in column {
-                match of.iter_mut().find(|(known, _)| known.as_deref() == value) {
+                match met.iter_mut().find(|(known, _)| *known == value) {
                     Some((_, n)) => *n += 1,
-                    None => _ = of.insert(value.map(Into::into), 1),
+                    None => met.push((value, 1)),
                 }
+            }
+            let of = of.get_or_insert_default();
+            for (value, n) in met {
+                *of.entry(value.map(Into::into)).or_default() += n;
             }
         }
     }

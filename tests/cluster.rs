@@ -483,7 +483,7 @@ fn what_cannot_work_is_named_before_anything_is_submitted() {
     let Some(_cluster) = cluster() else { return };
     let study = study(SMALL);
     for (profile, told) in [
-        ("defaults: { partition: nowhere }", "partition"),
+        ("defaults: { partition: nowhere }", "Invalid partition name specified"),
         ("defaults: { cpus: 64, memory: 1T }", "Requested node configuration is not available"),
         ("defaults: { memory: lots }", "defaults.memory"),
     ] {

@@ -71,6 +71,8 @@ struct State<'a> {
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Questions for all jobs.
+    pub looks: usize,
     pub submissions: usize,
     pub node_fails: usize,
     pub preemptions: usize,
@@ -152,6 +154,7 @@ impl Queue for Simulated<'_> {
 
     fn jobs(&self, prefix: &str) -> Result<Vec<Job>, Refusal> {
         let mut state = self.0.borrow_mut();
+        state.counts.looks += 1;
         let State { jobs, known, weather, now_ms, .. } = &mut *state;
         let remembered = weather.remembers_s * 1000;
         known.retain(|&place| {

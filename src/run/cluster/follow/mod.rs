@@ -13,7 +13,10 @@
 //!
 //! A failed cell cancels what needs it and nothing else. A lost one (its node failed, its job vanished) is submitted
 //! again, one that was out of memory with more of it, as often as the profile says; what the queue cancelled
-//! because of it then comes back with it. Only one process submits a plan at a time: it holds the plan's lease.
+//! because of it then comes back with it, or after a rest if it has come back often. Only one process submits a plan
+//! at a time: it holds the plan's lease.
+//!
+//! A look costs what is open, not what is done, and is taken the more rarely the more that is and the longer it lasts.
 
 mod ended;
 mod marks;

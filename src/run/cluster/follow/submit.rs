@@ -17,8 +17,8 @@ use crate::{
 
 /// Dependencies of one job; more are gathered by gates.
 const MAX_AFTER: usize = 1000;
-/// Cells that are gathered at a time, far more than an array holds.
-const PIECE: usize = 4_000;
+/// Cells that are gathered at a time, about as many as an array may hold.
+const PIECE: usize = 1_000;
 
 impl Follower<'_> {
     /// What a cell asks for after it was out of memory so often.

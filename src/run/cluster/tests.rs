@@ -220,8 +220,7 @@ fn many_cells_end_each_once_on_a_thousand_nodes_in_bad_weather() {
 /// What jobs and their follower ask of a store, for a plan of ten thousand cells.
 #[test]
 fn many_jobs_make_no_storm() {
-    // 10,000 take minutes; what a job asks does not depend on how many there are.
-    let n = std::env::var("SCALESHOT_TEST_JOBS").map_or(1000, |n| n.parse().unwrap());
+    let n = std::env::var("SCALESHOT_TEST_JOBS").map_or(10_000, |n| n.parse().unwrap());
     let mut builder = Builder::new();
     for i in 0..n {
         builder = builder.matrix_cell(&format!("work[i={i}]"), "work", &[], json!({"text": i.to_string()}), &[]);

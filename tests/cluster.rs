@@ -466,13 +466,14 @@ fn interrupting_leaves_the_jobs_or_cancels_them() {
 fn the_controller_may_be_away_for_a_while() {
     let Some(_cluster) = cluster() else { return };
     let study = study(SMALL);
-    let child = start(&study, &[]);
+    let mut child = start(&study, &[]);
     wait_for("the first job", || !slurm(&["squeue", "-h"]).is_empty());
     // Not before it has written down what it was given, within the seconds in which Slurm itself forgets.
     std::thread::sleep(Duration::from_secs(1));
     slurm(&["kill", &daemon("slurmctld")]);
     wait_for("the controller's end", || !alive("slurmctld"));
     std::thread::sleep(Duration::from_secs(5));
+    assert!(child.try_wait().unwrap().is_none(), "the run had ended before, or gave up");
     start_controller();
     let out = end_of(child);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -483,7 +484,7 @@ fn what_cannot_work_is_named_before_anything_is_submitted() {
     let Some(_cluster) = cluster() else { return };
     let study = study(SMALL);
     for (profile, told) in [
-        ("defaults: { partition: nowhere }", "partition"),
+        ("defaults: { partition: nowhere }", "Invalid partition name specified"),
         ("defaults: { cpus: 64, memory: 1T }", "Requested node configuration is not available"),
         ("defaults: { memory: lots }", "defaults.memory"),
     ] {

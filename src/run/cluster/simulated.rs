@@ -57,6 +57,8 @@ struct State<'a> {
     jobs: Vec<Simjob>,
     /// By id of a job, of a whole array, and of each of its tasks.
     ids: HashMap<String, Vec<usize>>,
+    /// Jobs that are not forgotten yet, in the order of their submission.
+    known: Vec<usize>,
     ready: VecDeque<usize>,
     free: Vec<usize>,
     running: BTreeMap<usize, usize>,
@@ -69,6 +71,8 @@ struct State<'a> {
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Questions for all jobs.
+    pub looks: usize,
     pub submissions: usize,
     pub node_fails: usize,
     pub preemptions: usize,
@@ -92,6 +96,8 @@ struct Simjob {
     waits: usize,
     children: Vec<usize>,
     starts: u32,
+    /// Where it runs.
+    node: Option<usize>,
     ended_ms: u64,
 }
 
@@ -105,6 +111,7 @@ impl<'a> Simulated<'a> {
             events: BinaryHeap::new(),
             jobs: Vec::new(),
             ids: HashMap::new(),
+            known: Vec::new(),
             ready: VecDeque::new(),
             free: (0..weather.nodes).rev().collect(),
             running: BTreeMap::new(),
@@ -146,10 +153,16 @@ impl Queue for Simulated<'_> {
     }
 
     fn jobs(&self, prefix: &str) -> Result<Vec<Job>, Refusal> {
-        let state = self.0.borrow();
-        let remembered = state.weather.remembers_s * 1000;
-        let known = |j: &&Simjob| j.job.phase < Phase::Completed || state.now_ms < j.ended_ms + remembered;
-        Ok(state.jobs.iter().filter(known).map(|j| j.job.clone()).filter(|j| j.name.starts_with(prefix)).collect())
+        let mut state = self.0.borrow_mut();
+        state.counts.looks += 1;
+        let State { jobs, known, weather, now_ms, .. } = &mut *state;
+        let remembered = weather.remembers_s * 1000;
+        known.retain(|&place| {
+            let j = &jobs[place];
+            j.job.phase < Phase::Completed || *now_ms < j.ended_ms + remembered
+        });
+        let named = known.iter().map(|&place| &jobs[place].job).filter(|job| job.name.starts_with(prefix));
+        Ok(named.cloned().collect())
     }
 
     fn cancel(&self, ids: &[String]) -> Result<(), Refusal> {
@@ -230,7 +243,17 @@ impl State<'_> {
             };
             let request = submission.request.clone();
             let waits = waits_for.len();
-            self.jobs.push(Simjob { job, cell, request, waits, children: Vec::new(), starts: 0, ended_ms: 0 });
+            self.jobs.push(Simjob {
+                job,
+                cell,
+                request,
+                waits,
+                children: Vec::new(),
+                starts: 0,
+                node: None,
+                ended_ms: 0,
+            });
+            self.known.push(place);
             self.open += 1;
             if broken {
                 self.end(place, Phase::Ended, "CANCELLED", "DependencyNeverSatisfied");
@@ -257,6 +280,7 @@ impl State<'_> {
             j.starts += 1;
             j.job.phase = Phase::Running;
             (j.job.state, j.job.reason, j.job.since) = ("RUNNING".into(), "None".into(), since);
+            j.node = Some(node);
             j.job.nodes = format!("n{node}");
             let event = Event::Ends(place, j.starts);
             self.at(self.now_ms + ms, event);
@@ -328,8 +352,7 @@ impl State<'_> {
     }
 
     fn leave_node(&mut self, place: usize) {
-        let node = self.running.iter().find(|(_, p)| **p == place).map(|(node, _)| *node);
-        if let Some(node) = node {
+        if let Some(node) = self.jobs[place].node.take() {
             self.running.remove(&node);
             self.free.push(node);
         }

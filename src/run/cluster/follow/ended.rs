@@ -1,9 +1,6 @@
 //! Cells whose job has ended without a word in the store: submitted again, as often as that may help, or failed.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     super::{
@@ -25,20 +22,18 @@ const BEATS_EVERY: Duration = Duration::from_secs(60);
 /// Submissions of one cell in one run that the queue cancelled without its fault, beyond those that a lost cell
 /// explains: each loss may cancel what waits for it.
 const MAX_RETURNS: u32 = 20;
+/// Returns of a cell after which it is submitted again at once. Beyond them it rests for 1, 3, 7, … looks: what needs
+/// thousands of cells is cancelled by each loss among them, and would be submitted after each, with all its parents.
+const AT_ONCE: u32 = 3;
+/// The longest rest is below 2 to the power of this, in looks.
+const MOST_RESTS: u32 = 6;
 
 impl Follower<'_> {
     /// A job of this run that is over, or unknown to the queue, and has not left its result.
-    pub(super) fn ended(
-        &mut self,
-        cell: usize,
-        ours: Option<&str>,
-        job: Option<&Job>,
-        failed: &BTreeSet<usize>,
-        summary: &mut Summary,
-    ) -> Result<bool> {
-        if failed.contains(&cell)
+    pub(super) fn ended(&mut self, cell: usize, job: Option<&Job>, summary: &mut Summary) -> Result<bool> {
+        if self.marks.may_have_failed(cell)
             && let Some(mark) = self.store.mark::<Failed>(&self.plan, Mark::Failed, cell)?
-            && mark.job.as_deref() == ours
+            && mark.job == self.track(cell).job
         {
             if mark.exit == 3 {
                 // Its parents' results have gone, or a dependency was satisfied by a job that the queue forgot.
@@ -52,6 +47,7 @@ impl Follower<'_> {
         let state = job.map_or("unknown to the queue", |j| j.state.as_str()).to_string();
         if state == "OUT_OF_MEMORY" {
             let retries = self.options.profile.retries;
+            self.losses += 1;
             let track = self.track(cell);
             track.out_of_memory += 1;
             if track.out_of_memory <= retries.out_of_memory {
@@ -83,8 +79,8 @@ impl Follower<'_> {
                 Ok(false)
             }
             "FAILED" => {
-                let told =
-                    format!("job {} ended without a word of the program{}", ours.unwrap_or("?"), self.shell(job));
+                let ours = self.track(cell).job.clone().unwrap_or_default();
+                let told = format!("job {ours} ended without a word of the program{}", self.shell(job));
                 self.fail(cell, told, Some(NODES.into()), None, summary);
                 Ok(false)
             }
@@ -97,8 +93,8 @@ impl Follower<'_> {
         let track = self.track(cell);
         track.returns += 1;
         let returns = track.returns;
-        let explained = || self.tracks.values().map(|t| t.lost + t.out_of_memory).sum::<u32>();
-        if returns <= MAX_RETURNS || returns <= MAX_RETURNS + explained() {
+        track.rests = (1 << returns.saturating_sub(AT_ONCE).min(MOST_RESTS)) - 1;
+        if returns <= MAX_RETURNS + self.losses {
             return Ok(true);
         }
         self.fail(cell, "the queue cancels its jobs again and again".into(), None, None, summary);
@@ -108,6 +104,7 @@ impl Follower<'_> {
     /// Its job is gone without a fault of its own: submitted again, as often as the profile says.
     pub(super) fn lost(&mut self, cell: usize, why: &str, summary: &mut Summary) -> Result<bool> {
         let retries = self.options.profile.retries.lost;
+        self.losses += 1;
         let track = self.track(cell);
         track.lost += 1;
         if track.lost <= retries {

@@ -13,16 +13,22 @@
 //!
 //! A failed cell cancels what needs it and nothing else. A lost one (its node failed, its job vanished) is submitted
 //! again, one that was out of memory with more of it, as often as the profile says; what the queue cancelled
-//! because of it then comes back with it. Only one process submits a plan at a time: it holds the plan's lease.
+//! because of it then comes back with it, or after a rest if it has come back often. Only one process submits a plan
+//! at a time: it holds the plan's lease.
+//!
+//! A look costs what is open, not what is done, and is taken the more rarely the more that is and the longer it lasts.
 
 mod ended;
+mod marks;
 mod standing;
 mod submit;
 
 pub use self::standing::{Standing, standings};
 
+use self::marks::Marks;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -63,8 +69,16 @@ pub struct Options<'a> {
     pub cancel: Cancel,
 }
 
-/// Between two looks at the queue.
+/// Between two looks at the queue, in ms.
 const PAUSES: std::ops::Range<u64> = 400..15_000;
+/// Looks in the time that a run has taken so far: what lasts hours need not be seen to end within a second.
+const LOOKS: u64 = 500;
+
+/// The shortest pause before the next look, in ms. An answer lists all jobs: of 20,000 it is asked for every ten
+/// seconds, whatever happens meanwhile.
+fn least_pause(open: usize, waited: u64) -> u64 {
+    (open as u64 / 2).max(waited / LOOKS).clamp(PAUSES.start, PAUSES.end)
+}
 
 /// Prefix of the names of a plan's jobs.
 pub fn prefix(plan: &Digest) -> String {
@@ -73,7 +87,7 @@ pub fn prefix(plan: &Digest) -> String {
 
 /// The job that tells how a cell stands, by cell.
 fn newest<'j>(jobs: &'j [Job], prefix: &str) -> HashMap<usize, &'j Job> {
-    let mut newest: HashMap<usize, &Job> = HashMap::new();
+    let mut newest: HashMap<usize, &Job> = HashMap::with_capacity(jobs.len());
     for job in jobs {
         let Some(base) = base_of(&job.name, prefix) else { continue };
         let job_of = newest.entry(base + job.task.unwrap_or(0)).or_insert(job);
@@ -166,6 +180,8 @@ struct Track {
     lost: u32,
     out_of_memory: u32,
     returns: u32,
+    /// Looks for which it is left out of the queue, unless its parents are done before.
+    rests: u32,
     beat: Option<Instant>,
 }
 
@@ -177,9 +193,15 @@ struct Follower<'a> {
     observer: &'a dyn Observer,
     plan: Digest,
     prefix: String,
-    /// Cells of this run, parents first.
-    cells: Vec<usize>,
-    tracks: HashMap<usize, Track>,
+    /// Cells of this run that are not settled yet, parents first.
+    open: Vec<usize>,
+    /// By cell; those of other runs have none.
+    tracks: Vec<Option<Track>>,
+    marks: Marks,
+    /// Whether this look has settled a cell or told of one.
+    changed: bool,
+    /// Jobs lost or out of memory, of all cells.
+    losses: u32,
     max_array: usize,
     /// Tasks of the arrays that this run submitted.
     arrays: HashMap<String, usize>,
@@ -210,13 +232,21 @@ impl<'a> Follower<'a> {
             lost: 0,
             out_of_memory: 0,
             returns: 0,
+            rests: 0,
             beat: None,
         };
+        let mut tracks: Vec<Option<Track>> = pipeline.cells.iter().map(|_| None).collect();
+        for &cell in &cells {
+            tracks[cell] = Some(track());
+        }
         let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_nanos());
         let token = Digest::of(format!("{clock} {}", std::process::id()).as_bytes()).hex()[..6].to_string();
         Ok(Follower {
             prefix: prefix(&plan),
-            tracks: cells.iter().map(|&cell| (cell, track())).collect(),
+            tracks,
+            marks: Marks::default(),
+            changed: false,
+            losses: 0,
             max_array: if options.profile.arrays { limits.max_array } else { 0 },
             arrays: HashMap::new(),
             check: None,
@@ -230,25 +260,25 @@ impl<'a> Follower<'a> {
             queue,
             observer,
             plan,
-            cells,
+            open: cells,
         })
     }
 
     fn follow(&mut self, summary: &mut Summary) -> Result<()> {
-        let mut pause = PAUSES.start;
+        let (mut pause, mut waited) = (PAUSES.start, 0);
         loop {
             let changed = self.round(summary)?;
             self.first_round = false;
-            let open = self.tracks.values().filter(|t| t.stand == Stand::Open).count();
+            let open = self.open.len();
             if open == 0 || self.options.detach {
                 return Ok(());
             }
             if self.options.cancel.requested() {
                 return self.stop();
             }
-            // An answer lists all jobs: of 20,000 it is asked for every ten seconds, whatever happens meanwhile.
-            let least = (open as u64 / 2).clamp(PAUSES.start, PAUSES.end);
+            let least = least_pause(open, waited);
             pause = if changed { least } else { (pause * 5 / 4).clamp(least, PAUSES.end) };
+            waited += pause;
             let began = Instant::now();
             // Ctrl-C is heard soon, however long the pause.
             let steps = pause.div_ceil(500);
@@ -285,23 +315,23 @@ impl<'a> Follower<'a> {
             Err(Refusal::Unreachable(_)) if !self.first_round => return Ok(false),
             Err(e) => return Err(refused(e)),
         };
-        let done = self.store.marked(&self.plan, Mark::Done)?;
-        let failed = self.store.marked(&self.plan, Mark::Failed)?;
+        self.marks.look(self.store, &self.plan)?;
         self.look_at_check(&jobs)?;
         let newest = newest(&jobs, &self.prefix);
-        let mut changed = false;
+        self.changed = false;
         let mut absent = Vec::new();
-        for cell in self.cells.clone() {
-            if self.tracks[&cell].stand != Stand::Open {
-                continue;
-            }
-            let job = newest.get(&cell).copied();
-            let was = (self.tracks[&cell].stand.clone(), self.tracks[&cell].told.clone());
-            if self.look(cell, job, &done, &failed, summary)? {
+        let open = std::mem::take(&mut self.open);
+        for &cell in &open {
+            if self.look(cell, newest.get(&cell).copied(), summary)? {
                 absent.push(cell);
+                // From here on its old job counts for nothing.
+                let track = self.track(cell);
+                track.job = None;
+                track.owed = 0;
             }
-            changed |= was != (self.tracks[&cell].stand.clone(), self.tracks[&cell].told.clone());
         }
+        self.open = open;
+        self.open.retain(|&cell| self.tracks[cell].as_ref().is_some_and(|t| t.stand == Stand::Open));
         if !self.unwanted.is_empty() {
             let ids = std::mem::take(&mut self.unwanted);
             self.queue.cancel(&ids).map_err(refused)?;
@@ -311,27 +341,23 @@ impl<'a> Follower<'a> {
                 Some(lease) => lease,
                 None => match self.store.try_lease(&self.plan)? {
                     Some(lease) => lease,
-                    None => return Ok(changed),
+                    None => return Ok(self.changed),
                 },
             };
-            changed |= self.submit(&absent)?;
+            self.changed |= self.submit(absent)?;
         }
-        Ok(changed)
+        Ok(self.changed)
     }
 
     /// Settles one cell as far as it can be; whether it has to be submitted.
-    fn look(
-        &mut self,
-        cell: usize,
-        job: Option<&Job>,
-        done: &BTreeSet<usize>,
-        failed: &BTreeSet<usize>,
-        summary: &mut Summary,
-    ) -> Result<bool> {
-        let name = self.pipeline.cells[cell].id.clone();
-        let ours = self.tracks[&cell].job.clone();
+    fn look(&mut self, cell: usize, job: Option<&Job>, summary: &mut Summary) -> Result<bool> {
+        let pipeline = self.pipeline;
+        let name = || pipeline.cells[cell].id.clone();
+        let ours = self.track(cell).job.is_some();
+        // The end of its job is what a mark is awaited for.
+        let over = ours && !job.is_some_and(Job::lives);
         // A mark from before this run tells of a record that is gone, unless a job of now has put it there.
-        if done.contains(&cell)
+        if self.marks.may_be_done(cell, over)
             && let Some(mark) = self.store.mark::<Done>(&self.plan, Mark::Done, cell)?
             && let Some(record) = self.store.record(&mark.key)?
             && self.store.first_missing(&record.outputs)?.is_none()
@@ -340,7 +366,7 @@ impl<'a> Follower<'a> {
                 summary.ran += 1;
                 let bytes = record.outputs.values().map(|a| a.bytes()).sum();
                 self.observer.event(&Event::Done {
-                    cell: name,
+                    cell: name(),
                     key: mark.key,
                     wall_ms: record.wall_ms,
                     cpu_ms: record.cpu_ms,
@@ -349,38 +375,43 @@ impl<'a> Follower<'a> {
                 });
             } else {
                 summary.spared += 1;
-                self.observer.event(&Event::Spared { cell: name, key: mark.key });
+                self.observer.event(&Event::Spared { cell: name(), key: mark.key });
             }
             self.settle(cell, Stand::Done);
             return Ok(false);
         }
-        if let Some(root) = self.failed_parent(cell) {
+        if let Some(root) = self.failed_parent(cell, summary) {
             if let Some(job) = job.filter(|j| j.phase < Phase::Completed) {
                 self.unwanted.push(job.id.clone());
             }
             let because = self.pipeline.cells[root].id.clone();
             summary.skipped += 1;
-            self.observer.event(&Event::Skipped(Skip { cell: name, because, stopped: false }));
+            self.observer.event(&Event::Skipped(Skip { cell: name(), because, stopped: false }));
             self.settle(cell, Stand::Skipped(root));
             return Ok(false);
         }
         match job {
             Some(job) if job.lives() => {
                 if job.phase == Phase::Running && self.silent(cell)? {
-                    self.tell(cell, job, "lost", "its heartbeat has stopped");
+                    self.tell(cell, job, "lost", || "its heartbeat has stopped".into());
                     self.unwanted.push(job.id.clone());
                     return self.lost(cell, "its heartbeat has stopped", summary);
                 }
-                let (state, detail) = match job.phase {
-                    Phase::Running => ("running", format!("on {} since {}", job.nodes, job.since)),
-                    _ if job.reason.is_empty() || job.reason == "None" => ("pending", String::new()),
-                    _ => ("pending", job.reason.clone()),
+                let state = match job.phase {
+                    _ if !ours => "adopted",
+                    Phase::Running => "running",
+                    _ => "pending",
                 };
-                let adopted = ours.is_none();
                 let track = self.track(cell);
-                track.job = Some(job.id.clone());
+                if track.job.as_ref() != Some(&job.id) {
+                    track.job = Some(job.id.clone());
+                }
                 track.owed = 0;
-                self.tell(cell, job, if adopted { "adopted" } else { state }, &detail);
+                self.tell(cell, job, state, || match job.phase {
+                    Phase::Running => format!("on {} since {}", job.nodes, job.since),
+                    _ if job.reason == "None" => String::new(),
+                    _ => job.reason.clone(),
+                });
                 Ok(false)
             }
             Some(job) if job.phase == Phase::Stuck => {
@@ -388,21 +419,25 @@ impl<'a> Follower<'a> {
                 if job.reason.contains("Dependency") {
                     return self.returned(cell, summary);
                 }
-                if ours.is_none() {
+                if !ours {
                     return Ok(true);
                 }
                 self.fail(cell, format!("job {} cannot start: {}", job.id, job.reason), None, None, summary);
                 Ok(false)
             }
             // Of a run before this one: whatever it was, it is tried again.
-            Some(_) | None if ours.is_none() => Ok(true),
-            ended => self.ended(cell, ours.as_deref(), ended, failed, summary),
+            Some(_) | None if !ours => Ok(true),
+            ended => self.ended(cell, ended, summary),
         }
     }
 
-    fn failed_parent(&self, cell: usize) -> Option<usize> {
+    fn failed_parent(&self, cell: usize, summary: &Summary) -> Option<usize> {
+        // A report has thousands of parents, and is looked at as often as any cell.
+        if summary.failed == 0 {
+            return None;
+        }
         let parents = self.pipeline.cells[cell].inputs.values().flatten().map(|i| i.cell);
-        parents.filter_map(|p| self.tracks.get(&p).map(|t| (p, &t.stand))).find_map(|(p, stand)| match stand {
+        parents.filter_map(|p| self.tracks[p].as_ref().map(|t| (p, &t.stand))).find_map(|(p, stand)| match stand {
             Stand::Failed => Some(p),
             Stand::Skipped(root) => Some(*root),
             Stand::Open | Stand::Done => None,
@@ -419,24 +454,28 @@ impl<'a> Follower<'a> {
 
     fn settle(&mut self, cell: usize, stand: Stand) {
         self.track(cell).stand = stand;
+        self.changed = true;
     }
 
     fn track(&mut self, cell: usize) -> &mut Track {
-        self.tracks.get_mut(&cell).unwrap_or_else(|| panic!("bug: cell {cell} is not followed"))
+        self.tracks[cell].as_mut().unwrap_or_else(|| panic!("bug: cell {cell} is not followed"))
     }
 
     /// Tells of a cell's job where that is news.
-    fn tell(&mut self, cell: usize, job: &Job, state: &str, detail: &str) {
-        // Why a job waits changes all the time and is no news.
-        let news = if state == "pending" { "pending".to_string() } else { format!("{state} {}", job.id) };
+    fn tell(&mut self, cell: usize, job: &Job, state: &str, detail: impl FnOnce() -> String) {
         let track = self.track(cell);
-        let adopted = !track.told.is_empty() && state == "pending";
-        if track.told == news || adopted {
+        let known = match state {
+            // Why a job waits changes all the time and is no news.
+            "pending" => !track.told.is_empty(),
+            _ => track.told.strip_prefix(state).and_then(|told| told.strip_prefix(' ')) == Some(&job.id),
+        };
+        if known {
             return;
         }
-        track.told = news;
+        track.told = format!("{state} {}", job.id);
+        self.changed = true;
         let (cell, job) = (self.pipeline.cells[cell].id.clone(), job.id.clone());
-        self.observer.event(&Event::Queued { cell, job, state: state.into(), detail: detail.into() });
+        self.observer.event(&Event::Queued { cell, job, state: state.into(), detail: detail() });
     }
 
     /// The end of what a job's shell said, where that can be read from here.
@@ -454,7 +493,7 @@ impl<'a> Follower<'a> {
 
     /// Cells that are open at the end.
     fn count(&self, summary: &mut Summary) {
-        summary.unfinished += self.tracks.values().filter(|t| t.stand == Stand::Open).count();
+        summary.unfinished += self.tracks.iter().flatten().filter(|t| t.stand == Stand::Open).count();
     }
 }
 

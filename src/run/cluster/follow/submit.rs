@@ -1,6 +1,6 @@
 //! Submitting: cells gathered into arrays, each after the jobs of its parents, behind one job that looks from a node.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     super::{
@@ -17,6 +17,8 @@ use crate::{
 
 /// Dependencies of one job; more are gathered by gates.
 const MAX_AFTER: usize = 1000;
+/// Cells that are gathered at a time, about as many as an array may hold.
+const PIECE: usize = 1_000;
 
 impl Follower<'_> {
     /// What a cell asks for after it was out of memory so often.
@@ -26,22 +28,62 @@ impl Follower<'_> {
     }
 
     /// Submits cells, parents first, as far as the queue takes them. Whether any was.
-    pub(super) fn submit(&mut self, absent: &[usize]) -> Result<bool> {
+    pub(super) fn submit(&mut self, absent: Vec<usize>) -> Result<bool> {
+        let absent = self.due(absent);
         let waiting: HashSet<usize> = absent.iter().copied().collect();
+        // A full queue takes few of what is left of a large plan: the rest is not gathered for nothing, but for the
+        // first time, when every request is looked at before anything is submitted.
+        let piece = if self.first_round { absent.len().max(1) } else { PIECE };
+        let mut any = false;
+        for piece in absent.chunks(piece) {
+            let (some, all) = self.submit_piece(piece, &waiting)?;
+            any |= some;
+            if !all {
+                break;
+            }
+        }
+        Ok(any)
+    }
+
+    /// All but cells that rest, and what waits for those.
+    fn due(&mut self, absent: Vec<usize>) -> Vec<usize> {
+        let mut resting = HashSet::new();
+        let due = |cell: &usize| {
+            let mut parents = self.pipeline.cells[*cell].inputs.values().flatten().map(|i| i.cell);
+            let rests = self.tracks[*cell].as_ref().map_or(0, |t| t.rests);
+            let waits = match rests {
+                0 => parents.any(|p| resting.contains(&p)),
+                _ => parents.any(|p| self.is_open(p)),
+            };
+            if waits {
+                resting.insert(*cell);
+            }
+            !waits
+        };
+        let (due, rest): (Vec<usize>, Vec<usize>) = absent.into_iter().partition(due);
+        for &cell in &due {
+            self.track(cell).rests = 0;
+        }
+        for &cell in &rest {
+            let track = self.track(cell);
+            track.rests = track.rests.saturating_sub(1);
+        }
+        due
+    }
+
+    fn is_open(&self, cell: usize) -> bool {
+        self.tracks[cell].as_ref().is_some_and(|t| t.stand == Stand::Open)
+    }
+
+    /// Whether some were submitted, and whether all were.
+    fn submit_piece(&mut self, absent: &[usize], waiting: &HashSet<usize>) -> Result<(bool, bool)> {
         let mut wishes = Vec::with_capacity(absent.len());
         for &cell in absent {
             let spec = &self.pipeline.cells[cell];
             let parents = spec.inputs.values().flatten().map(|i| i.cell);
-            let open = |p: &usize| self.tracks.get(p).is_some_and(|t| t.stand == Stand::Open);
-            let parents: BTreeSet<usize> = parents.filter(open).collect();
-            let grown = self.tracks.get(&cell).map_or(0, |t| t.out_of_memory);
+            let parents: BTreeSet<usize> = parents.filter(|p| self.is_open(*p)).collect();
+            let grown = self.tracks[cell].as_ref().map_or(0, |t| t.out_of_memory);
             wishes.push(Wish { cell, node: &spec.node, request: self.request(cell, grown)?, parents });
-        }
-        for &cell in absent {
-            // From here on its old job counts for nothing.
-            let track = self.track(cell);
-            track.job = None;
-            track.owed = 0;
         }
         let groups = groups(wishes, self.max_array);
         if self.first_round {
@@ -49,7 +91,7 @@ impl Follower<'_> {
         }
         let mut any = false;
         for group in groups {
-            let Some(after) = self.after(&group[0].parents, &waiting)? else { break };
+            let Some(after) = self.after(&group[0].parents, waiting)? else { return Ok((any, false)) };
             let base = group[0].cell;
             let work = match group.as_slice() {
                 [_] => Work::Cell(base),
@@ -60,8 +102,8 @@ impl Follower<'_> {
             let id = match self.send(name, work, group[0].request.clone(), after, comment) {
                 Ok(id) => id,
                 // What is not submitted yet is absent at the next look.
-                Err(Refusal::Full(_)) if any || !self.first_round => break,
-                Err(Refusal::Unreachable(_)) if !self.first_round => break,
+                Err(Refusal::Full(_)) if any || !self.first_round => return Ok((any, false)),
+                Err(Refusal::Unreachable(_)) if !self.first_round => return Ok((any, false)),
                 Err(e) => return Err(refused(e)),
             };
             any = true;
@@ -80,7 +122,7 @@ impl Follower<'_> {
                 self.observer.event(&Event::Queued { cell, job, state: "submitted".into(), detail });
             }
         }
-        Ok(any)
+        Ok((any, true))
     }
 
     /// Every different request once, before anything is submitted.
@@ -123,29 +165,24 @@ impl Follower<'_> {
 
     /// Ids of the jobs to wait for; `None` where one of them is still to be submitted and the queue is full.
     fn after(&mut self, parents: &BTreeSet<usize>, waiting: &HashSet<usize>) -> Result<Option<Vec<String>>> {
-        let mut jobs = BTreeSet::new();
-        for parent in parents {
-            match &self.tracks[parent].job {
-                Some(job) => jobs.insert(job.clone()),
-                None if waiting.contains(parent) => return Ok(None),
+        let mut jobs: Vec<&str> = Vec::with_capacity(parents.len());
+        for &parent in parents {
+            match self.tracks[parent].as_ref().and_then(|t| t.job.as_deref()) {
+                Some(job) => jobs.push(job),
+                None if waiting.contains(&parent) => return Ok(None),
                 // Done a moment ago, or about to be settled.
-                None => false,
-            };
-        }
-        let mut tasks: BTreeMap<&str, usize> = BTreeMap::new();
-        for job in &jobs {
-            if let Some((array, _)) = job.split_once('_') {
-                *tasks.entry(array).or_default() += 1;
+                None => {}
             }
         }
-        let whole: HashSet<String> = tasks
-            .into_iter()
-            .filter(|(array, n)| self.arrays.get(*array) == Some(n))
-            .map(|(array, _)| array.to_string())
-            .collect();
-        let short = |job: &String| job.split_once('_').map(|(a, _)| a).filter(|a| whole.contains(*a)).map(Into::into);
-        let jobs: BTreeSet<String> = jobs.iter().map(|job| short(job).unwrap_or_else(|| job.clone())).collect();
-        let mut after: Vec<String> = jobs.into_iter().collect();
+        let mut tasks: HashMap<&str, usize> = HashMap::new();
+        for (array, _) in jobs.iter().filter_map(|job| job.split_once('_')) {
+            *tasks.entry(array).or_default() += 1;
+        }
+        let whole = |array: &&str| tasks.get(array).is_some_and(|n| self.arrays.get(*array) == Some(n));
+        let short = |job: &&str| job.split_once('_').map(|(array, _)| array).filter(whole).unwrap_or(job).to_string();
+        let mut after: Vec<String> = jobs.iter().map(short).collect();
+        after.sort_unstable();
+        after.dedup();
         if after.is_empty() && self.options.profile.check {
             after.extend(self.checked()?);
         }

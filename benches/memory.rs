@@ -2,7 +2,8 @@
 //!
 //! Without arguments: BiT-R50x1 with batch 32 by automatic micro-batches, and one step of BiT-R152x4, whose blocks
 //! are computed twice. Every case runs in a process of its own, through the same training loop as `transfer`, on
-//! pictures of 512 px. Prints one JSON object a line; sizes are in GiB. Linux tells the peak; elsewhere it is null.
+//! pictures of 512 px. Prints one JSON object a line; sizes are in GiB. Linux tells the peak; elsewhere it is null. More
+//! than 20 GiB is an error.
 
 use scaleshot::{
     data::{
@@ -26,6 +27,8 @@ use std::{process::ExitCode, sync::Arc, time::Instant};
 const CLASSES: usize = 10;
 const STORED_PX: usize = 512;
 const PX: usize = 480;
+/// What no case may take: a step of the paper's largest network on a machine of 24 GiB.
+const LIMIT_GIB: f64 = 20.0;
 const GIB: f64 = (1u64 << 30) as f64;
 const CASES: [[&str; 5]; 2] = [["bit-r50x1", "32", "2", "f32", "none"], ["bit-r152x4", "1", "1", "f32", "blocks"]];
 
@@ -89,7 +92,12 @@ fn one(words: &[String]) -> Result<()> {
         "peak_gib": peak_bytes().map(|b| b as f64 / GIB),
     });
     println!("{line}");
-    Ok(())
+    match peak_bytes() {
+        Some(peak) if peak as f64 > LIMIT_GIB * GIB => {
+            Err(Error::invalid(format!("{name}: {:.1} GiB, and {LIMIT_GIB} was the limit", peak as f64 / GIB)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Noise with labels.

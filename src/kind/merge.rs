@@ -40,7 +40,7 @@ const ANY: &[ArtifactType] = &[ArtifactType::Dataset, ArtifactType::Images];
 
 impl Kind for Merge {
     const NAME: &'static str = "merge";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Merges datasets into one: labels, filters, splits, duplicates, leakage.";
     type Params = Params;
 

@@ -124,7 +124,7 @@ fn hostile_files_are_refused_in_little_memory_and_say_why() {
             "17825804 bytes, more than the 16777216",
         ),
         ("other bytes than UTF-8", b"pipeline: p\nnodes: { a: \xff }\n".to_vec(), "line 2 is not UTF-8"),
-        ("UTF-16", "pipeline: p\n".encode_utf16().flat_map(u16::to_le_bytes).collect(), "x.yaml"),
+        ("UTF-16", "pipeline: p\n".encode_utf16().flat_map(u16::to_le_bytes).collect(), "the file is UTF-16"),
         ("a tab", b"pipeline: p\nnodes:\n\ta: 1\n".to_vec(), "x.yaml:3:1: a tab stands in the indentation"),
         ("a zero byte", b"pipeline: p\nnodes: { a\0: 1 }\n".to_vec(), "x.yaml"),
         ("an alias of itself", b"pipeline: p\nnodes: &n { a: *n }\n".to_vec(), "an alias inside of what it names"),

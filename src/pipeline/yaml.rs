@@ -174,6 +174,10 @@ pub fn decode<'a>(bytes: &'a [u8], limits: &YamlLimits) -> Result<&'a str, Strin
             limits.bytes
         ));
     }
+    // Every other byte of plain letters in UTF-16 is zero, and a pipeline begins with plain letters.
+    if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..]) {
+        return Err("the file is UTF-16, and a pipeline is UTF-8: save it as UTF-8".into());
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(e) => {

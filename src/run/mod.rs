@@ -114,8 +114,20 @@ pub fn run(
     let planner = Planner::new(pipeline, store, sources, &options.plan)?;
     let plan = planner.plan()?;
     let threads = if options.threads == 0 { meter::cores() } else { options.threads };
-    let mut summary = Summary::before(&plan, threads, observer);
+    let gpus = options.gpus.clone().unwrap_or_else(meter::gpus);
     let to_run = || plan.cells.iter().filter(|c| c.state == State::Run);
+    // Before the run is told to begin: what is told has an end.
+    let goes = options.keep_going || !plan.cells.iter().any(|c| c.state == State::Blocked);
+    for planned in to_run().filter(|_| goes) {
+        let wanted = need(&pipeline.cells[planned.index])?.gpus as usize;
+        if wanted > gpus.len() {
+            let message = format!("{} needs {wanted} GPUs, and there are {}", planned.cell, gpus.len());
+            return Err(Error::invalid(message).with_hint(
+                "--gpus names those of this machine; resources: { gpus: … } of the node says how many it takes",
+            ));
+        }
+    }
+    let mut summary = Summary::before(&plan, threads, observer);
 
     let returned = planner.returned(&plan);
     if summary.blocked > 0 && !options.keep_going {
@@ -141,13 +153,6 @@ pub fn run(
         let specs: Vec<Spec> =
             jobs.iter().map(|job| Spec { name: job.planned.cell.clone(), parents: job.parents.clone() }).collect();
         let memory_bytes = if options.memory_bytes == 0 { meter::free_memory_bytes() } else { options.memory_bytes };
-        let gpus = options.gpus.clone().unwrap_or_else(meter::gpus);
-        if let Some(job) = jobs.iter().find(|job| job.need.gpus as usize > gpus.len()) {
-            let message = format!("{} needs {} GPUs, and there are {}", job.planned.cell, job.need.gpus, gpus.len());
-            return Err(Error::invalid(message).with_hint(
-                "--gpus names those of this machine; resources: { gpus: … } of the node says how many it takes",
-            ));
-        }
         let slots = Slots::new(Room { threads, memory_bytes, gpus, jobs: options.jobs });
         let fresh = plan.cells.iter().filter_map(|c| Some((c.index, c.current.clone()?)));
         let shared = Shared {

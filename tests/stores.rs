@@ -312,6 +312,42 @@ fn a_web_server_gives_results_and_takes_none() {
     assert!(err.contains("can only be read"), "{err}");
 }
 
+#[test]
+fn a_plain_web_server_says_that_it_cannot_list_and_is_copied_from_by_a_pipeline() {
+    let study = study(SMALL);
+    ran(&study, study.path("store").to_str().unwrap(), &[]);
+    let server = web::serve(study.path("store"), 0);
+    for words in [&["ls", "--store", &server][..], &["verify", "--store", &server], &["import", &server]] {
+        let begun = std::time::Instant::now();
+        let (code, _, err) = output(&study, words);
+        assert!(code == 1 && err.contains("cannot list what it holds") && err.contains("--of PIPELINE"), "{err}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{words:?} was asked again and again");
+    }
+    let copy = study.path("copy").display().to_string();
+    let (code, _, err) = output(&study, &["import", &server, "--of", "x.yaml", "--store", &copy]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(ran(&study, &copy, &[]), [""; 0]);
+}
+
+#[test]
+fn one_damaged_file_keeps_no_other_cell_from_being_copied() {
+    let study = study(SMALL);
+    let store = study.path("store").display().to_string();
+    let cells = ran(&study, &store, &[]).len();
+    let from = Store::open(&store).unwrap();
+    let (blob, _) = from.blobs().unwrap()[0];
+    let path = from.local(&blob).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[0] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let copy = study.path("copy").display().to_string();
+    let (code, _, err) = output(&study, &["import", &store, "--store", &copy]);
+    assert!(code == 1 && err.contains("is damaged"), "{err}");
+    let there = Store::open(&copy).unwrap().records().unwrap().len();
+    assert!(there > 0 && there < cells, "{there} of {cells}: {err}");
+}
+
 /// Jobs of one node that lack the same inputs at the same time fetch each of them once.
 #[test]
 fn processes_of_one_machine_fetch_a_blob_once() {

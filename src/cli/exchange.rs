@@ -1,12 +1,20 @@
 //! `scaleshot export` and `import`: finished cells from one store to another.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 use serde_json::json;
 
 use super::{Failure, Outcome, layout, output::print, session::StoreArguments};
-use crate::store::{Copied, Store, record::Record};
+use crate::{
+    digest::Digest,
+    pipeline::{LoadOptions, load},
+    plan::{PlanOptions, State, plan},
+    store::{Copied, Store, record::Record, source::SourceIndex},
+};
 
 /// What `--help` says of the command.
 pub const EXPORT_ABOUT: &str = "\
@@ -40,6 +48,9 @@ pub struct ImportArguments {
     pub other: PathBuf,
     #[command(flatten)]
     pub pick: Pick,
+    /// Only cells that this pipeline file has now; a plain web server needs it, since it cannot list what it holds
+    #[arg(long, value_name = "PIPELINE")]
+    pub of: Option<PathBuf>,
     #[command(flatten)]
     pub store: StoreArguments,
 }
@@ -77,16 +88,24 @@ fn names(word: &str, record: &Record) -> bool {
 
 pub fn export(arguments: &ExportArguments) -> Outcome {
     let own = arguments.store.open_existing()?;
-    copy(&own, &Store::open(&arguments.other)?, &arguments.pick, own.url())
+    copy(&own, &Store::open(&arguments.other)?, None, &arguments.pick, own.url())
 }
 
 pub fn import(arguments: &ImportArguments) -> Outcome {
     let other = StoreArguments { store: Some(arguments.other.clone()) }.open_existing()?;
-    copy(&other, &arguments.store.open()?, &arguments.pick, other.url())
+    let among = arguments.of.as_ref().map(|file| keys_of(file, &other)).transpose()?;
+    copy(&other, &arguments.store.open()?, among.as_deref(), &arguments.pick, other.url())
 }
 
-fn copy(from: &Store, to: &Store, pick: &Pick, place: &str) -> Outcome {
-    let copied = from.copy_cells(to, &|record| pick.takes(record))?;
+/// Keys of the cells of a pipeline that a store holds.
+fn keys_of(file: &Path, store: &Store) -> Result<Vec<Digest>, Failure> {
+    let pipeline = load(file, &LoadOptions::default())?;
+    let plan = plan(&pipeline, store, &SourceIndex::open(store)?, &PlanOptions::default())?;
+    Ok(plan.cells.iter().filter(|c| c.state == State::Fresh).filter_map(|c| c.key).collect())
+}
+
+fn copy(from: &Store, to: &Store, among: Option<&[Digest]>, pick: &Pick, place: &str) -> Outcome {
+    let copied = from.copy_cells(to, among, &|record| pick.takes(record))?;
     let Copied { records, there, blobs, bytes } = copied;
     if records + there == 0 {
         let hint = format!("scaleshot ls --store {place} lists what is there");

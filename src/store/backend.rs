@@ -41,6 +41,8 @@ pub struct Backend {
     /// Reached over the network, so that every request counts and its futures need a runtime.
     pub remote: bool,
     pub read_only: bool,
+    /// Asks once and no more: a web server that cannot list says so with an error that passes for a busy one's.
+    pub lister: Option<Arc<dyn ObjectStore>>,
     pub secrets: Secrets,
 }
 
@@ -78,6 +80,7 @@ impl Backend {
                 folder: None,
                 remote: false,
                 read_only: false,
+                lister: None,
                 secrets: Secrets::default(),
             }),
             Some((scheme, rest)) => network(place, scheme, rest),
@@ -98,6 +101,7 @@ fn folder(place: &str, path: &str) -> Result<Backend> {
         folder: Some(root),
         remote: false,
         read_only: false,
+        lister: None,
         secrets: Secrets::default(),
     })
 }
@@ -119,18 +123,21 @@ fn network(place: &str, scheme: &str, rest: &str) -> Result<Backend> {
         "s3" | "s3a" => s3(bucket, &mut secrets),
         "gs" => google(bucket),
         "az" | "azure" | "abfs" | "abfss" => azure(bucket, &mut secrets),
-        "http" | "https" => web(place),
+        "http" | "https" => web(place, retries()),
         _ => return Err(Error::store(format!("{place}: no backend for {scheme}://")).with_hint(SCHEMES)),
     };
     let read_only = scheme.starts_with("http");
-    let store = built.map_err(|e| {
+    let unusable = |e: object_store::Error| {
         Error::store(format!("{place}: {}", secrets.redact(&e.to_string())))
             .with_hint("the credentials or settings in the environment cannot be used as they are")
-    })?;
+    };
+    let store = built.map_err(unusable)?;
+    let once = RetryConfig { max_retries: 0, ..retries() };
+    let lister = read_only.then(|| web(place, once).map_err(unusable)).transpose()?;
     let prefix = Name::parse(path.trim_matches('/')).map_err(|e| Error::store(format!("{place}: {e}")))?;
     let store: Arc<dyn ObjectStore> =
         if read_only || prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) };
-    Ok(Backend { store, folder: None, remote: true, read_only, secrets })
+    Ok(Backend { store, folder: None, remote: true, read_only, lister, secrets })
 }
 
 type Built = object_store::Result<Arc<dyn ObjectStore>>;
@@ -229,11 +236,11 @@ fn azure(container: &str, secrets: &mut Secrets) -> Built {
     Ok(Arc::new(builder.build()?))
 }
 
-fn web(place: &str) -> Built {
+fn web(place: &str, retries: RetryConfig) -> Built {
     let mut options = ClientOptions::new();
     for (key, value) in limits("HTTP", Some(place)) {
         options = options.with_config(key, value);
     }
     let url = format!("{}/", place.trim_end_matches('/'));
-    Ok(Arc::new(HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retries()).build()?))
+    Ok(Arc::new(HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retries).build()?))
 }

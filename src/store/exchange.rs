@@ -25,13 +25,23 @@ impl Store {
     /// Copies the records that `wanted` picks into `target`, with all that they were made from as far as this
     /// store has it. What is there already stays as it is.
     ///
+    /// `among` names the keys that there are for a store that cannot list them.
+    ///
     /// # Errors
-    /// A record or a blob is damaged or missing: it is named, and what was copied before it stays.
-    pub fn copy_cells(&self, target: &Store, wanted: &dyn Fn(&Record) -> bool) -> Result<Copied> {
+    /// Records or blobs are damaged or missing: the first is named, and the cells that are whole were copied.
+    pub fn copy_cells(
+        &self,
+        target: &Store,
+        among: Option<&[Digest]>,
+        wanted: &dyn Fn(&Record) -> bool,
+    ) -> Result<Copied> {
+        let mut broken: Vec<Error> = Vec::new();
         let mut records: HashMap<Digest, Record> = HashMap::new();
-        for key in self.records()? {
-            if let Some(record) = self.record(&key)? {
-                records.insert(key, record);
+        for key in among.map_or_else(|| self.records(), |keys| Ok(keys.to_vec()))? {
+            match self.record(&key) {
+                Ok(record) => records.extend(record.map(|record| (key, record))),
+                Err(e @ Error::Store { .. }) => broken.push(e),
+                Err(e) => return Err(e),
             }
         }
         let roots: HashSet<Digest> = records.iter().filter(|(_, r)| wanted(r)).map(|(key, _)| *key).collect();
@@ -41,34 +51,55 @@ impl Store {
         let _live = target.live()?;
         let mut copied = Copied::default();
         for key in &keys {
-            let record = &records[key];
-            if part::key(&record.parts) != *key {
-                return Err(Error::store(format!(
-                    "record {} ({}) is damaged: its parts make another key",
-                    key.short(),
-                    record.cell
-                )));
+            match self.copy_cell(target, &records[key], &mut copied) {
+                Ok(()) => {}
+                // The others are copied all the same.
+                Err(e @ Error::Store { .. }) => broken.push(e),
+                Err(e) => return Err(e),
             }
-            if target.record_stamp(key)?.is_some() && target.record(key).is_ok() {
-                let whole = target
-                    .record(key)?
-                    .map_or(Ok(false), |r| Ok::<_, Error>(target.first_missing(&r.outputs)?.is_none()))?;
-                if whole {
-                    copied.there += 1;
-                    continue;
-                }
-            }
-            for digest in garbage::blobs_of(record) {
-                self.copy_blob(target, record, &digest, &mut copied)?;
-            }
-            if let Some(text) = self.read_log(key)? {
-                target.objects.put(&format!("logs/{key}.log"), text.into_bytes())?;
-            }
-            target.put_record(record)?;
-            copied.records += 1;
         }
         self.copy_last(target, &keys)?;
-        Ok(copied)
+        let others = broken.len().saturating_sub(1);
+        match broken.into_iter().next() {
+            None => Ok(copied),
+            Some(first) => {
+                let hint = first.hint().map(String::from);
+                let rest = if others > 0 { format!(", and {others} more are damaged") } else { String::new() };
+                let Copied { records, there, .. } = copied;
+                let e = Error::store(format!("{first}{rest}; {records} cells were copied, {there} were there"));
+                Err(match hint {
+                    Some(hint) => e.with_hint(hint),
+                    None => e,
+                })
+            }
+        }
+    }
+
+    fn copy_cell(&self, target: &Store, record: &Record, copied: &mut Copied) -> Result<()> {
+        let key = &record.key;
+        if part::key(&record.parts) != *key {
+            return Err(Error::store(format!(
+                "record {} ({}) is damaged: its parts make another key",
+                key.short(),
+                record.cell
+            )));
+        }
+        if target.record_stamp(key)?.is_some()
+            && let Ok(Some(there)) = target.record(key)
+            && target.first_missing(&there.outputs)?.is_none()
+        {
+            copied.there += 1;
+            return Ok(());
+        }
+        for digest in garbage::blobs_of(record) {
+            self.copy_blob(target, record, &digest, copied)?;
+        }
+        if let Some(text) = self.read_log(key)? {
+            target.objects.put(&format!("logs/{key}.log"), text.into_bytes())?;
+        }
+        target.put_record(record)?;
+        copied.records += 1;
+        Ok(())
     }
 
     fn copy_blob(&self, target: &Store, record: &Record, digest: &Digest, copied: &mut Copied) -> Result<()> {

@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{Arc, OnceLock, RwLock},
 };
 
 use futures::{StreamExt, executor, future::try_join_all};
@@ -35,6 +35,9 @@ pub struct Objects {
     folder: Option<PathBuf>,
     remote: bool,
     read_only: bool,
+    lister: Option<Arc<dyn ObjectStore>>,
+    /// Whether it can say what it holds.
+    lists: OnceLock<bool>,
     secrets: Secrets,
     url: String,
     /// What a listing found, while a [`super::Survey`] lives.
@@ -89,6 +92,8 @@ impl Objects {
             folder: backend.folder,
             remote: backend.remote,
             read_only: backend.read_only,
+            lister: backend.lister,
+            lists: OnceLock::new(),
             secrets: backend.secrets,
             url: place.into(),
             seen: RwLock::new(None),
@@ -303,6 +308,13 @@ impl Objects {
 
     /// Calls `body` with what lies below a prefix, in any order, until it returns false; whether it saw all.
     pub(super) fn each(&self, prefix: &str, mut body: impl FnMut(ObjectMeta) -> bool) -> Result<bool> {
+        if !self.lists() {
+            return Err(Error::store(format!("{} cannot list what it holds: it is a plain web server", self.url))
+                .with_hint(
+                    "name the cells by a pipeline file: `scaleshot run` finds them there, and \
+                     `scaleshot import PLACE --of PIPELINE.yaml` copies them from it",
+                ));
+        }
         let prefix_name = Name::from(prefix);
         let mut stream = self.inner.list(Some(&prefix_name));
         while let Some(meta) = self.wait(stream.next()) {
@@ -318,6 +330,18 @@ impl Objects {
             }
         }
         Ok(true)
+    }
+
+    /// Whether it can say what it holds. All can but web servers, of which only those with WebDAV do.
+    fn lists(&self) -> bool {
+        let Some(lister) = &self.lister else { return true };
+        let refuses = |e: Refusal| {
+            let text = e.to_string();
+            ["400", "403", "405", "501"].iter().any(|code| text.contains(&format!("status code: {code}")))
+                || matches!(e, Refusal::PermissionDenied { .. } | Refusal::NotImplemented { .. })
+        };
+        let records = Name::from("records");
+        *self.lists.get_or_init(|| !self.wait(lister.list_with_delimiter(Some(&records))).is_err_and(refuses))
     }
 
     /// Deleting what is not there is no error: some backends cannot tell.
@@ -342,8 +366,10 @@ impl Objects {
             }
             return Ok(());
         }
-        Err(Error::store(format!("{} can only be read", self.url))
-            .with_hint("name a store that can be written with --store; its cells can be imported into it"))
+        Err(Error::store(format!("{} can only be read", self.url)).with_hint(
+            "name a store that can be written with --store; `scaleshot import PLACE --of PIPELINE.yaml` copies \
+                 cells into it",
+        ))
     }
 
     /// An error in the user's terms, without secrets.

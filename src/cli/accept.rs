@@ -19,7 +19,7 @@ use crate::{
     plan::{PlanOptions, Reason, State, why},
     run::{machine, unix_ms},
     store::{
-        Store,
+        Last, Store,
         artifact::{Artifact, FileRef},
         part,
         record::{Accepted, Record},
@@ -133,11 +133,34 @@ pub fn run(arguments: &Arguments) -> Outcome {
         log: None,
         accepted: Some(accepted),
     };
-    store.put_record(&record)?;
+    publish(store, &record)?;
     let told: Vec<String> = record.accepted.iter().flat_map(|a| &a.reasons).map(|r| format!("  {r}\n")).collect();
     let put: String = record.accepted.iter().flat_map(|a| &a.files).map(|f| format!("  took {f}\n")).collect();
     print(&format!("accepted {} as {}\n{}{put}", cell.id, key.short(), told.concat()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the record in its place, as a run would: under its lease, and named as the cell's latest, so that a collection
+/// keeps it and the next change is told against it.
+fn publish(store: &Store, record: &Record) -> Result<(), Failure> {
+    {
+        let _hold = store.hold()?;
+        store.rely_on(Some(record.key))?;
+    }
+    let computed = || {
+        let message = format!("{} is being computed by another process", record.cell);
+        Failure::words(message, Some("wait for it, or end it; `scaleshot watch` shows it".into()))
+    };
+    let lease = store.try_lease(&record.key)?.ok_or_else(computed)?;
+    let published = lease.publish(record)?;
+    // Where another process published meanwhile, its record stands.
+    if published.accepted.as_ref().map(|a| a.unix_ms) != record.accepted.as_ref().map(|a| a.unix_ms) {
+        return Err(computed());
+    }
+    let stamp = store.record_stamp(&record.key)?.ok_or_else(|| Error::store("the record just written is gone"))?;
+    let last = Last { key: record.key, stamp, wall_ms: record.wall_ms, outputs: record.outputs.clone() };
+    store.update_last(&record.pipeline, &BTreeMap::from([(record.cell.clone(), last)]))?;
+    Ok(())
 }
 
 /// The record whose result is taken.

@@ -154,6 +154,12 @@ fn head(record: &Record, colour: Colour) -> String {
         row("machine", format!("{} ({}, {} cores)", record.machine.host, record.machine.cpu, record.machine.cores)),
         row("program", record.program.clone()),
     ];
+    rows.extend(
+        record
+            .accepted
+            .iter()
+            .map(|accepted| row("accepted", format!("{} UTC: {}", layout::time(accepted.unix_ms), accepted.told()))),
+    );
     let plain = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
     rows.extend(record.measured.iter().map(|(name, value)| row(name, plain(value))));
     rows.extend(record.notes.iter().map(|n| row("note", format!("{}: {} ({})", n.what, n.count, n.detail))));

@@ -187,12 +187,16 @@ impl Lineage {
                 let params: serde_json::Map<String, Value> =
                     c.params().map(|(path, value)| (path.to_string(), value.clone())).collect();
                 let axes: Vec<Value> = c.axes.iter().map(|(n, v)| json!([n, v])).collect();
-                json!({
+                let mut item = json!({
                     "cell": c.cell, "node": c.node, "axes": axes, "key": c.record.key, "kind": c.record.kind,
                     "kind_version": c.record.kind_version, "program": c.record.program, "params": params,
                     "inputs": takes, "sources": sources, "outputs": outputs, "notes": c.record.notes,
                     "metrics": metrics(&c.record),
-                })
+                });
+                if let Some(accepted) = &c.record.accepted {
+                    item["accepted"] = json!(accepted.told());
+                }
+                item
             })
             .collect();
         let numbers: Vec<Value> = self

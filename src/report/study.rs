@@ -164,6 +164,9 @@ fn way(lineage: &Lineage, at: usize, cell: &Ancestor) -> String {
         "kind",
         escape(&format!("{} version {}, by {}", cell.record.kind, cell.record.kind_version, cell.record.program)),
     );
+    if let Some(accepted) = &cell.record.accepted {
+        item("accepted, not computed", escape(&accepted.told()));
+    }
     const TAKEN: usize = 100;
     for taken in cell.takes.iter().take(TAKEN) {
         let from = &lineage.cells[taken.from];

@@ -112,6 +112,26 @@ pub struct Accepted {
     pub note: Option<String>,
 }
 
+impl Accepted {
+    /// What was taken, against what, and why; without the clock.
+    pub fn told(&self) -> String {
+        let mut text = match &self.of {
+            Some(of) => format!("the result of {}", of.short()),
+            None => "no cell's result".into(),
+        };
+        if !self.files.is_empty() {
+            text.push_str(&format!(", with {} put in by hand", self.files.join(", ")));
+        }
+        if !self.reasons.is_empty() {
+            text.push_str(&format!(", although {}", self.reasons.join("; ")));
+        }
+        if let Some(note) = &self.note {
+            text.push_str(&format!(" ({note})"));
+        }
+        text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -172,6 +172,8 @@ fn an_accepted_result_is_current_and_the_record_says_so() {
     assert_eq!(chain.ran(&wider), [""; 0]);
     let record: Value = serde_json::from_str(&chain.must(&["show", "other", "--json"])).unwrap();
     assert_eq!(record["accepted"]["files"][0], "files/other.txt", "{record}");
+    let shown = chain.must(&["show", "other"]);
+    assert!(shown.contains("accepted") && shown.contains("with files/other.txt put in by hand"), "{shown}");
     chain.must(&["verify"]);
     // Computed again, the mark is gone.
     assert_eq!(chain.ran(&["other", "--force"]), ["other"]);
@@ -183,6 +185,21 @@ fn an_accepted_result_is_current_and_the_record_says_so() {
     assert_eq!(chain.output(&["accept", "x.yaml", "squares"]).status.code(), Some(2));
     let waits = chain.output(&["accept", "x.yaml", "sum", "-p", "factor=9"]);
     assert!(text(&waits.stderr).contains("cannot be accepted now: waits for squares"), "{}", text(&waits.stderr));
+}
+
+#[test]
+fn a_collection_keeps_what_was_just_accepted() {
+    let chain = Chain::new();
+    chain.ran(&[]);
+    std::fs::create_dir_all(chain.0.path("mine/files")).unwrap();
+    std::fs::write(chain.0.path("mine/files/other.txt"), "by hand\n").unwrap();
+    chain.must(&["accept", "x.yaml", "other", "-p", "scale=9", "--from", "mine"]);
+    let why = chain.must(&["why", "x.yaml", "other", "-p", "scale=9"]);
+    assert!(why.contains("was accepted"), "{why}");
+    chain.must(&["gc"]);
+    let plan = chain.plan(&["-p", "scale=9", "other"]);
+    assert!(plan.contains("0 to run"), "{plan}");
+    chain.must(&["verify"]);
 }
 
 #[test]
@@ -430,6 +447,75 @@ nodes:
     assert_eq!(out.status.code(), Some(1));
     assert!(text(&out.stderr).contains("long: took longer than 0.3 s"), "{}", text(&out.stderr));
     assert!(!alive(&pid), "a child of the command lives on");
+
+    // A child that left the group and the parent, and holds the output open.
+    let file = std::fs::read_to_string(study.path("x.yaml")).unwrap();
+    let away = "setsid sleep 1000 & echo $! > $HERE/pid; ";
+    std::fs::write(
+        study.path("x.yaml"),
+        file.replace("sleep 1000 & sleep 1000 & echo $! > $HERE/pid; wait", &format!("{away}sleep 1000")),
+    )
+    .unwrap();
+    let begun = Instant::now();
+    let (child, pid) = spawn(&["run", "x.yaml", "--resource", "long.timeout_s=0.3"]);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(begun.elapsed() < Duration::from_secs(60) && !alive(&pid), "a child of the command lives on");
+    // The same of a command that ends well.
+    std::fs::write(
+        study.path("x.yaml"),
+        file.replace("sleep 1000 & sleep 1000 & echo $! > $HERE/pid; wait", &format!("{away}echo 1 > x")),
+    )
+    .unwrap();
+    let (child, pid) = spawn(&["run", "x.yaml"]);
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(begun.elapsed() < Duration::from_secs(60) && !alive(&pid), "a child of the command lives on");
+}
+
+#[test]
+fn a_run_that_was_killed_leaves_no_command_beside_the_next() {
+    let study = Study::new(
+        r#"pipeline: killed
+nodes:
+  long: { command: { run: "cat $HERE/pid; [ -e $HERE/again ] && ! kill -0 $(cat $HERE/pid) && echo 1 > x && exit; echo $$ > $HERE/pid; exec sleep 1000", outputs: { files: { type: files, path: x } }, pass: [HERE] } }
+"#,
+    );
+    let command = || {
+        let mut command = study.command(&["run", "x.yaml"]);
+        command.env("HERE", study.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut first = command().spawn().unwrap();
+    let begun = Instant::now();
+    while !std::fs::read_to_string(study.path("pid")).is_ok_and(|pid| pid.ends_with('\n')) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the command does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    std::fs::write(study.path("again"), "").unwrap();
+    // The second makes its file only where the first is gone.
+    let second = command().args(["--resource", "long.timeout_s=30"]).status().unwrap();
+    assert!(second.success(), "{}", study.must(&["show", "long", "--log"]));
+    assert!(study.must(&["show", "long", "--log"]).contains("ended what an earlier attempt"));
+}
+
+#[test]
+fn a_kind_that_never_looks_keeps_its_time_too() {
+    let study = Study::new(
+        r#"pipeline: late
+nodes:
+  t: { table: { root: t.csv } }
+  q: { query: { tables: [t], sql: "SELECT COUNT(*) AS n FROM t a CROSS JOIN t b CROSS JOIN t c" } }
+"#,
+    );
+    let rows: String = (0..150).map(|i| format!("{i}\n")).collect();
+    std::fs::write(study.path("t.csv"), format!("n\n{rows}")).unwrap();
+    let out = study.output(&["run", "x.yaml", "--resource", "q.timeout_s=0.000001"]);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("q: took longer than"), "{}", text(&out.stderr));
+    study.must(&["run", "x.yaml"]);
 }
 
 #[test]
@@ -462,36 +548,50 @@ nodes:
 
 #[test]
 fn slots_bound_what_runs_at_one_time() {
-    // Each cell notes its beginning and its end; between them it sees how many are there.
+    // Each cell notes how many are there, and stays until as many as should be were seen, for a while at most.
     let study = Study::new(
         r#"pipeline: slots
 nodes:
   work:
     matrix: { i: [0, 1, 2, 3, 4, 5] }
     resources: { threads: 1, memory: 1GiB, gpus: 1 }
-    command: { run: "mkdir $HERE/in/${i}; ls $HERE/in | wc -l >> $HERE/seen; echo $CUDA_VISIBLE_DEVICES >> $HERE/gpus; sleep 0.05; rmdir $HERE/in/${i}; echo ${i} > x", outputs: { files: { type: files, path: x } }, pass: [HERE] }
+    command:
+      run: |
+        mkdir $HERE/in/${i}; echo $CUDA_VISIBLE_DEVICES >> $HERE/gpus
+        n=0
+        while ls $HERE/in | wc -l >> $HERE/seen
+          [ $(sort -n $HERE/seen | tail -n 1) -lt $WANT ] && [ $n -lt 500 ]
+        do n=$((n+1)); sleep 0.02; done
+        sleep 0.05; ls $HERE/in | wc -l >> $HERE/seen
+        rmdir $HERE/in/${i}; echo ${i} > x
+      outputs: { files: { type: files, path: x } }
+      pass: [HERE, WANT]
 "#,
     );
     std::fs::create_dir(study.path("in")).unwrap();
-    let most = |words: &[&str]| {
+    let run = |want: usize, words: &[&str]| {
         let _ = std::fs::remove_file(study.path("seen"));
         let words = [&["run", "x.yaml", "--force"], words].concat();
-        let out = study.command(&words).env("HERE", study.folder.path()).output().unwrap();
+        let mut command = study.command(&words);
+        let out = command.env("HERE", study.folder.path()).env("WANT", want.to_string()).output().unwrap();
         assert!(out.status.success(), "{}", text(&out.stderr));
         let seen = std::fs::read_to_string(study.path("seen")).unwrap();
-        let seen: Vec<usize> = seen.lines().map(|l| l.trim().parse().unwrap()).collect();
-        assert_eq!(seen.len(), 6);
-        seen.into_iter().max().unwrap()
+        let most = seen.lines().map(|l| l.trim().parse::<usize>().unwrap()).max();
+        assert_eq!(most, Some(want), "{words:?}");
     };
-    assert!(most(&["--threads", "6", "--gpus", "0,1,2", "--memory", "2GiB"]) <= 2);
-    assert!(most(&["--threads", "6", "--gpus", "5", "--memory", "9GiB"]) <= 1);
-    assert!(most(&["--threads", "2", "--gpus", "0,1,2,3", "--memory", "9GiB"]) <= 2);
-    assert!(most(&["--threads", "6", "--gpus", "0,1,2,3", "--memory", "9GiB", "--jobs", "1"]) <= 1);
+    run(2, &["--threads", "6", "--gpus", "0,1,2", "--memory", "2GiB"]);
+    run(1, &["--threads", "6", "--gpus", "5", "--memory", "9GiB"]);
+    run(2, &["--threads", "2", "--gpus", "0,1,2,3", "--memory", "9GiB"]);
+    run(1, &["--threads", "6", "--gpus", "0,1,2,3", "--memory", "9GiB", "--jobs", "1"]);
+    run(4, &["--threads", "6", "--gpus", "0,1,2,3", "--memory", "9GiB"]);
     let gpus = std::fs::read_to_string(study.path("gpus")).unwrap();
     assert!(gpus.lines().all(|g| ["0", "1", "2", "3", "5"].contains(&g)), "{gpus}");
     assert_eq!(gpus.lines().filter(|g| *g == "5").count(), 6, "{gpus}");
     let out = study.output(&["run", "x.yaml", "--force", "--gpus", "0", "--resource", "work.gpus=2"]);
     assert!(text(&out.stderr).contains("needs 2 GPUs, and there are 1"), "{}", text(&out.stderr));
+    // A run that cannot begin does not tell of a beginning.
+    let out = study.output(&["run", "x.yaml", "--force", "--gpus", "0", "--resource", "work.gpus=2", "--json"]);
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(1), ""));
 }
 
 #[test]
@@ -500,12 +600,20 @@ fn what_a_command_took_is_in_the_record() {
         r#"pipeline: took
 nodes:
   busy: { command: { run: "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; echo $i > x", outputs: { files: { type: files, path: x } } } }
+  child: { command: { run: "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; cut -d' ' -f16 /proc/$$/stat > $HERE/ticks; echo 1 > x", outputs: { files: { type: files, path: x } }, pass: [HERE] } }
 "#,
     );
-    study.must(&["run", "x.yaml"]);
+    let out = study.command(&["run", "x.yaml"]).env("HERE", study.folder.path()).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    // A child that may have ended between two looks: the shell's own word of it, in ticks of 10 ms.
+    let ticks: u64 = std::fs::read_to_string(study.path("ticks")).unwrap().trim().parse().unwrap();
+    let record: Value = serde_json::from_str(&study.must(&["show", "child", "--json"])).unwrap();
+    assert!(ticks >= 1 && record["cpu_ms"].as_u64().unwrap() >= ticks * 10, "{ticks} ticks in {record}");
     let record: Value = serde_json::from_str(&study.must(&["show", "busy", "--json"])).unwrap();
     let number = |name: &str| record[name].as_u64().unwrap_or_else(|| panic!("{name} in {record}"));
     assert!(number("cpu_ms") >= 20 && number("wall_ms") >= 20 && number("peak_rss_bytes") > 1 << 20, "{record}");
+    // Its own, and not what scaleshot takes beside it.
+    assert!(number("peak_rss_bytes") < 10 << 20, "{record}");
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub struct Cell<'a> {
     pub work: &'a Path,
     /// A folder that survives an interruption of this very cell: checkpoints.
     pub scratch: &'a Path,
+    /// An earlier attempt at this very cell came to no end that is known.
+    pub begun_before: bool,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
     /// Threads that are the cell's own; code on its rayon pool need not ask.
@@ -84,8 +86,20 @@ pub struct Cell<'a> {
 /// What processes outside this one took for a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outside {
+    /// There was one.
+    pub ran: bool,
     pub cpu: Duration,
+    /// 0 where they ended before anybody looked.
     pub peak_rss_bytes: u64,
+}
+
+impl Outside {
+    /// Another look at the same processes.
+    pub fn rise(&mut self, now: Outside) {
+        self.ran |= now.ran;
+        self.cpu = self.cpu.max(now.cpu);
+        self.peak_rss_bytes = self.peak_rss_bytes.max(now.peak_rss_bytes);
+    }
 }
 
 impl<'a> Cell<'a> {
@@ -105,6 +119,7 @@ impl<'a> Cell<'a> {
             sources,
             work,
             scratch,
+            begun_before: false,
             progress,
             cancel,
             threads: 1,
@@ -122,6 +137,11 @@ impl<'a> Cell<'a> {
         Cell { threads, gpus, ..self }
     }
 
+    /// With whether its scratch folder is from an earlier attempt.
+    pub fn with_past(self, begun_before: bool) -> Self {
+        Cell { begun_before, ..self }
+    }
+
     /// As one rank of several. All compute, the first alone publishes.
     pub fn on(self, collective: &'a dyn Collective) -> Self {
         Cell { collective, ..self }
@@ -130,6 +150,7 @@ impl<'a> Cell<'a> {
     /// Adds what an outside process took.
     pub fn add_outside(&self, more: Outside) {
         let mut outside = self.outside.lock().unwrap_or_else(|e| e.into_inner());
+        outside.ran |= more.ran;
         outside.cpu += more.cpu;
         outside.peak_rss_bytes = outside.peak_rss_bytes.max(more.peak_rss_bytes);
     }

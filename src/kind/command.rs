@@ -17,6 +17,7 @@
 //! What the program itself is made of is not looked at: `root` holds what should count by content, `version` what
 //! should count by name.
 
+mod family;
 mod process;
 
 pub use process::kill_all;
@@ -225,7 +226,7 @@ impl Kind for Command {
                 ("TMPDIR", temporary.display().to_string()),
                 ("SCALESHOT_ROOT", root.clone()),
                 ("SCALESHOT_INPUTS", inputs.display().to_string()),
-                ("SCALESHOT_SCRATCH", cell.scratch.display().to_string()),
+                (family::MARK, cell.scratch.display().to_string()),
                 ("SCALESHOT_THREADS", cell.threads.to_string()),
                 ("OMP_NUM_THREADS", cell.threads.to_string()),
                 ("CUDA_VISIBLE_DEVICES", gpus.join(",")),

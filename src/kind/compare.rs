@@ -143,6 +143,7 @@ impl Kind for Compare {
         let (metric, points) =
             measurements::read(cell, "metrics", params.metric.as_deref(), params.class.as_deref(), &axes)?;
         let cases = Cases::read(cell, cell.many("predictions"))?;
+        cell.cancel.check()?;
         let tables = tables::make(&points, &cases, params, &metric)?;
         for (what, count, sentence) in &tables.notes {
             cell.note(what, *count, sentence.as_str());

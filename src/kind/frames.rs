@@ -11,12 +11,14 @@ use crate::{
 };
 
 pub fn publish(cell: &Cell, output: &str, frame: &Frame) -> Result<()> {
+    cell.cancel.check()?;
     let path = cell.work.join(format!("{output}.{TABLE}"));
     frame::write_parquet(frame, &path)?;
     cell.publish(output, ArtifactType::Table, &[(TABLE.into(), path)])
 }
 
 pub fn read(cell: &Cell, input: &Input) -> Result<Frame> {
+    cell.cancel.check()?;
     frame::read_parquet(&cell.file(input, TABLE)?)
 }
 

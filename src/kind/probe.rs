@@ -182,6 +182,7 @@ impl Kind for Probe {
             (_, [only, ..]) => *only,
             _ => return Err(Error::invalid("the method names no value")),
         };
+        cell.cancel.check()?;
         let (x, held_out) = (features.of(&train)?, features.of(&test)?);
         let labels = Labels::of(&train)?;
         let learned = Learned { x: &x, width: features.width, labels: &labels };

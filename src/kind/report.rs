@@ -119,6 +119,7 @@ impl Kind for Report {
             let read = |input: &Input| Predictions::from_frame(&frames::read(cell, input)?);
             let material = Material { tables: &tables, predictions: cell.many("predictions"), read: &read };
             for (i, spec) in params.plots.iter().enumerate() {
+                cell.cancel.check()?;
                 let plot = spec.draw(&material).map_err(|e| of_plot(e, i, spec))?;
                 let drawing = plot.drawing();
                 let stem = format!("plots/{}-{}", i + 1, spec.kind.name());
@@ -132,6 +133,7 @@ impl Kind for Report {
         }
         page = page.section("Tables");
         for Sourced { name, frame: table, rows } in &sourced {
+            cell.cancel.check()?;
             let file = format!("{}.parquet", name.replace('.', "-"));
             let path = cell.work.join(&file);
             frame::write_parquet(table, &path)?;

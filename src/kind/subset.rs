@@ -64,6 +64,7 @@ impl Kind for Subset {
         if let Some(predicate) = &params.predicate {
             data = data.take(&selected(cell, &data, predicate)?)?;
         }
+        cell.cancel.check()?;
         let part = subset::subset(&data, &params.spec)?;
         leak::within(cell, params.leakage, &part)?;
         rows::publish(cell, "dataset", ArtifactType::Dataset, &part, &rows::shard_files(&input.artifact))

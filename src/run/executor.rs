@@ -87,6 +87,9 @@ pub struct Made {
     pub cpu_ms: Option<u64>,
     /// The largest of other processes that it started.
     pub peak_rss_bytes: u64,
+    /// Processes outside this program computed it, so that this one's own memory says nothing of it.
+    #[serde(default)]
+    pub outside: bool,
 }
 
 /// What computing a cell takes, without the right to publish it.
@@ -104,6 +107,7 @@ pub struct Means<'a> {
 pub fn compute(kind: &'static dyn AnyKind, task: &Task, means: &Means) -> Result<Made> {
     let Means { store, sources, .. } = *means;
     let work = store.work_folder()?;
+    let begun_before = store.was_begun(&task.key);
     let scratch = store.scratch(&task.key)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(means.threads)
@@ -113,6 +117,7 @@ pub fn compute(kind: &'static dyn AnyKind, task: &Task, means: &Means) -> Result
         .map_err(|e| Error::invalid(format!("cannot start {} threads: {e}", means.threads)))?;
     let cell = Cell::new(&task.inputs, store, sources, work.path(), &scratch, means.progress, means.cancel)
         .with_share(means.threads, means.gpus)
+        .with_past(begun_before)
         .on(means.collective);
     let ran = pool.install(|| catch_unwind(AssertUnwindSafe(|| kind.run(&task.params, &cell))));
     match ran {
@@ -124,13 +129,18 @@ pub fn compute(kind: &'static dyn AnyKind, task: &Task, means: &Means) -> Result
             });
         }
     }
+    // A kind that did not look while it worked. What Ctrl-C came too late for is whole, and kept; ranks agree on
+    // their end themselves.
+    if means.cancel.expired() && means.collective.ranks() == 1 {
+        return Err(Error::Interrupted);
+    }
     let (measured, outside) = (cell.measured(), cell.outside());
     let (outputs, notes) = cell.finish()?;
     let cpu: Option<Duration> = pool.broadcast(|_| meter::thread_cpu()).into_iter().sum();
     // Ranks that are threads have pools of their own, which this one knows nothing of.
     let all = means.collective.ranks() as u32 == kind.ranks(&task.params)?;
     let cpu_ms = cpu.filter(|_| all).map(|d| (d + outside.cpu).as_millis() as u64);
-    Ok(Made { outputs, notes, measured, cpu_ms, peak_rss_bytes: outside.peak_rss_bytes })
+    Ok(Made { outputs, notes, measured, cpu_ms, peak_rss_bytes: outside.peak_rss_bytes, outside: outside.ran })
 }
 
 /// Writes the record of what a cell made, under its lease.
@@ -164,7 +174,10 @@ pub fn publish(kind: &'static dyn AnyKind, task: &Task, world: &World, made: Mad
         measured: made.measured,
         wall_ms: measured.wall_ms,
         cpu_ms: made.cpu_ms,
-        peak_rss_bytes: measured.peak_rss_bytes.map(|own| own.max(made.peak_rss_bytes)),
+        peak_rss_bytes: match made.outside {
+            true => Some(made.peak_rss_bytes).filter(|bytes| *bytes > 0),
+            false => measured.peak_rss_bytes.map(|own| own.max(made.peak_rss_bytes)),
+        },
         threads: world.threads,
         machine: meter::machine(),
         program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),

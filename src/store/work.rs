@@ -94,6 +94,11 @@ impl Store {
         Ok(path)
     }
 
+    /// Whether there was an attempt at this cell that no record followed.
+    pub fn was_begun(&self, key: &Digest) -> bool {
+        self.home.join("scratch").join(key.hex()).is_dir()
+    }
+
     /// Whether an interrupted attempt at this cell left something to continue from.
     pub fn has_scratch(&self, key: &Digest) -> bool {
         let path = self.home.join("scratch").join(key.hex());

@@ -1,7 +1,7 @@
 //! One outside process from its start to the end of all its children.
 //!
-//! It leads a process group of its own, so that a stop reaches what it started too. Stopped politely first, then
-//! for good; whatever is left of the group when the leader ends is ended with it.
+//! It leads a family of processes ([`super::family`]), and a stop reaches all of it: politely first, then for good.
+//! Whatever is left of the family when the leader ends is ended with it.
 
 use std::{
     collections::VecDeque,
@@ -13,62 +13,70 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
 use nix::{
-    sys::signal::{Signal, killpg},
+    sys::{
+        signal::Signal,
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
     unistd::Pid,
 };
 
-use super::super::{Cell, Outside};
-use crate::{
-    error::{Error, Result},
-    progress::Progress,
+use super::{
+    super::{Cell, Outside},
+    family::{self, Family},
 };
+use crate::error::{Error, Result};
 
 /// Between two looks at whether it has ended or has to: short at first, so that a short program costs little.
 const LOOK: Range<Duration> = Duration::from_micros(200)..Duration::from_millis(10);
-/// Between two looks at what it takes.
+/// Between two looks at what it takes, at most.
 const WEIGH: Duration = Duration::from_millis(100);
 /// How long a stopped program may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long its output is read on once it has ended. Its pipes are closed then, unless a process that could not be
+/// found holds them.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Lines that wait to be logged.
+const WAITING: usize = 1024;
 /// Lines of stderr in an error.
 const TAIL: usize = 12;
 /// A longer line is cut in the log.
 const LINE_BYTES: u64 = 4096;
 
-/// Process groups that run now, for a program that has to end at once.
-static GROUPS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+/// Families that run now, for a program that has to end at once.
+static FAMILIES: Mutex<Vec<Family>> = Mutex::new(Vec::new());
 
-/// Kills every group that is still running. For the last moment of a program that ends without unwinding.
+/// Kills every family that is still running. For the last moment of a program that ends without unwinding.
 pub fn kill_all() {
-    for &group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    for family in FAMILIES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        family.signal(Signal::SIGKILL);
     }
 }
 
-/// A started program, with its group.
+/// A started program, with its family.
 struct Running {
     child: Child,
-    group: i32,
-}
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        // Gone already is as good as ended.
-        let _ = killpg(Pid::from_raw(self.group), signal);
-    }
+    family: Family,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // The leader has been waited for, or is killed with the rest; its children must not outlive the cell.
-        self.signal(Signal::SIGKILL);
+        self.family.end();
         let _ = self.child.wait();
-        GROUPS.lock().unwrap_or_else(PoisonError::into_inner).retain(|g| *g != self.group);
+        let leader = self.child.id();
+        FAMILIES.lock().unwrap_or_else(PoisonError::into_inner).retain(|family| !family.is_of(leader));
     }
+}
+
+/// A line that the program printed.
+struct Line {
+    of_stderr: bool,
+    text: String,
 }
 
 /// Runs a program to its end in `folder`, with this environment and no other.
@@ -79,6 +87,9 @@ impl Drop for Running {
 pub fn run(words: &[String], folder: &Path, environment: &[(String, String)], cell: &Cell) -> Result<()> {
     let (program, arguments) = words.split_first().ok_or_else(|| Error::invalid("there is nothing to run"))?;
     cell.cancel.check()?;
+    if cell.begun_before && Family::left_by(cell.scratch).end() {
+        cell.progress.log("ended what an earlier attempt, killed by force, had left running");
+    }
     cell.progress.log(&format!("$ {}", words.join(" ")));
     let mut command = Command::new(found(program, environment));
     command
@@ -92,23 +103,27 @@ pub fn run(words: &[String], folder: &Path, environment: &[(String, String)], ce
         .stderr(Stdio::piped())
         .process_group(0);
     let child = command.spawn().map_err(|e| not_started(program, environment, &e))?;
-    let group = child.id() as i32;
-    GROUPS.lock().unwrap_or_else(PoisonError::into_inner).push(group);
-    let mut running = Running { child, group };
-    let (out, err) = (running.child.stdout.take(), running.child.stderr.take());
-    let tail = Mutex::new(VecDeque::new());
-    let status = std::thread::scope(|scope| {
-        scope.spawn(|| read(out, "", cell.progress, None));
-        scope.spawn(|| read(err, "stderr: ", cell.progress, Some(&tail)));
-        let status = wait(&mut running, cell);
-        // Children that are left hold the pipes open, and the readers with them.
-        running.signal(Signal::SIGKILL);
-        status
-    })?;
+    let family = Family::of(child.id(), cell.scratch);
+    FAMILIES.lock().unwrap_or_else(PoisonError::into_inner).push(family.clone());
+    let mut running = Running { child, family };
+    let (tell, told) = mpsc::sync_channel(WAITING);
+    read(running.child.stdout.take(), false, tell.clone())?;
+    read(running.child.stderr.take(), true, tell)?;
+    let mut tail = VecDeque::new();
+    let mut hear = |line: Line| {
+        cell.progress.log(&format!("{}{}", if line.of_stderr { "stderr: " } else { "" }, line.text));
+        if line.of_stderr {
+            tail.push_back(line.text);
+            if tail.len() > TAIL {
+                tail.pop_front();
+            }
+        }
+    };
+    let status = wait(&mut running, &told, &mut hear, cell)?;
     if status.success() {
         return Ok(());
     }
-    Err(failed(program, status, &tail.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    Err(failed(program, status, &tail))
 }
 
 /// The program's path. With a bare name and an environment of its own, the standard library would fork this whole
@@ -122,82 +137,98 @@ fn found(program: &str, environment: &[(String, String)]) -> PathBuf {
     paths.find(executable).unwrap_or_else(|| program.into())
 }
 
-/// Waits for the leader; stops the group when the cell is to stop.
-fn wait(running: &mut Running, cell: &Cell) -> Result<ExitStatus> {
+/// Waits for the leader, and ends what is left of its family; stops all of it when the cell is to stop.
+fn wait(
+    running: &mut Running,
+    told: &mpsc::Receiver<Line>,
+    hear: &mut impl FnMut(Line),
+    cell: &Cell,
+) -> Result<ExitStatus> {
+    let leader = running.child.id();
+    let began = Instant::now();
     let mut stopped: Option<Instant> = None;
-    let mut weighed = Instant::now();
     let mut usage = Outside::default();
+    let mut weigh_at = began;
     let mut look = LOOK.start;
-    loop {
-        if let Some(status) = running.child.try_wait().map_err(Error::io("the command"))? {
-            cell.add_outside(usage);
-            return if stopped.is_some() { Err(Error::Interrupted) } else { Ok(status) };
-        }
+    // What has ended and was not waited for yet can still be asked what it took.
+    while !ended(leader)? {
         if stopped.is_none() && cell.cancel.requested() {
             stopped = Some(Instant::now());
-            running.signal(Signal::SIGTERM);
+            running.family.signal(Signal::SIGTERM);
         }
         if stopped.is_some_and(|at| at.elapsed() > GRACE) {
-            running.signal(Signal::SIGKILL);
+            running.family.signal(Signal::SIGKILL);
         }
-        if usage == Outside::default() || weighed.elapsed() >= WEIGH {
-            weighed = Instant::now();
-            let now = weigh(running.child.id());
-            usage.cpu = usage.cpu.max(now.cpu);
-            usage.peak_rss_bytes = usage.peak_rss_bytes.max(now.peak_rss_bytes);
+        let now = Instant::now();
+        if now >= weigh_at {
+            usage.rise(running.family.weigh());
+            weigh_at = family::next_look(began, now, WEIGH);
         }
-        std::thread::sleep(look);
-        look = (look * 3 / 2).min(LOOK.end);
-    }
-}
-
-/// Processor time and memory of a process and its children, as far as `/proc` tells.
-fn weigh(pid: u32) -> Outside {
-    /// Clock ticks a second, which Linux has fixed for user space.
-    const TICKS: u64 = 100;
-    let mut sum = Outside::default();
-    let mut open = vec![pid];
-    while let Some(pid) = open.pop() {
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        // The name in parentheses may hold anything; what follows it is numbers.
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let number = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-        // Own user and system time, then that of children that have been waited for.
-        let ticks = number(11) + number(12) + number(13) + number(14);
-        sum.cpu += Duration::from_millis(ticks * 1000 / TICKS);
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let kib =
-            status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        sum.peak_rss_bytes += kib.unwrap_or(0) * 1024;
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        open.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
-    }
-    sum
-}
-
-/// Passes lines on to the log, and keeps the last ones.
-fn read(pipe: Option<impl Read>, mark: &str, log: &dyn Progress, tail: Option<&Mutex<VecDeque<String>>>) {
-    let Some(pipe) = pipe else { return };
-    let mut reader = BufReader::new(pipe);
-    loop {
-        let mut line = Vec::new();
-        match reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let text = String::from_utf8_lossy(&line);
-        // Progress bars of programs overwrite their line; the last state is what counts.
-        let text = text.trim_end_matches(['\n', '\r']);
-        let text = text.rsplit('\r').next().unwrap_or(text);
-        log.log(&format!("{mark}{text}"));
-        if let Some(tail) = tail {
-            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.push_back(text.to_string());
-            if tail.len() > TAIL {
-                tail.pop_front();
+        match told.recv_timeout(look) {
+            Ok(line) => hear(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => look = (look * 3 / 2).min(LOOK.end),
+            // It has closed its output and goes on.
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(look);
+                look = (look * 3 / 2).min(LOOK.end);
             }
         }
     }
+    let mut last = running.family.weigh();
+    last.cpu = last.cpu.max(family::ended_cpu(leader));
+    usage.rise(last);
+    cell.add_outside(usage);
+    let status = running.child.wait().map_err(Error::io("the command"))?;
+    // Children that are left hold the pipes open, and the readers with them.
+    running.family.end();
+    let until = Instant::now() + LAST_WORDS;
+    loop {
+        match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) => hear(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                cell.progress.log("its output is held open by a process that is none of its children any more");
+                break;
+            }
+        }
+    }
+    if stopped.is_some() { Err(Error::Interrupted) } else { Ok(status) }
+}
+
+/// Whether a child has ended. It stays to be waited for.
+fn ended(pid: u32) -> Result<bool> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::Pid(Pid::from_raw(pid as i32)), flags) {
+        Ok(WaitStatus::StillAlive) => Ok(false),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Ok(_) => Ok(true),
+        Err(e) => Err(Error::io("the command")(e.into())),
+    }
+}
+
+/// Passes lines on from a thread of its own, which ends with the pipe. It is waited for by nobody: a process that
+/// cannot be found may hold the pipe for ever.
+fn read(pipe: Option<impl Read + Send + 'static>, of_stderr: bool, tell: mpsc::SyncSender<Line>) -> Result<()> {
+    let Some(pipe) = pipe else { return Ok(()) };
+    let body = move || {
+        let mut reader = BufReader::new(pipe);
+        loop {
+            let mut line = Vec::new();
+            match reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            let text = String::from_utf8_lossy(&line);
+            // Progress bars of programs overwrite their line; the last state is what counts.
+            let text = text.trim_end_matches(['\n', '\r']);
+            let text = text.rsplit('\r').next().unwrap_or(text).to_string();
+            if tell.send(Line { of_stderr, text }).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("output".into()).spawn(body).map_err(Error::io("the command"))?;
+    Ok(())
 }
 
 fn not_started(program: &str, environment: &[(String, String)], e: &std::io::Error) -> Error {

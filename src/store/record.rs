@@ -55,7 +55,8 @@ pub struct Record {
     pub wall_ms: u64,
     /// Over all threads of the cell; null where the system does not tell.
     pub cpu_ms: Option<u64>,
-    /// The process's largest resident memory while the cell ran, so an upper bound where cells ran beside it.
+    /// The process's largest resident memory while the cell ran, so an upper bound where cells ran beside it. Of a
+    /// command its own and its children's, as looked at while it ran; null where it ended before a look.
     pub peak_rss_bytes: Option<u64>,
     pub threads: usize,
     pub machine: Machine,

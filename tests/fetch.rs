@@ -398,6 +398,9 @@ fn hostile_archives_write_nothing_outside() {
     let study = toy(&[format!("url: \"{url}\", unpack: true")]);
     let out = fetch(&study);
     assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    assert!(said(&out).contains("lying.zip: it unpacks to more than"), "{}", said(&out));
+    let written = std::fs::metadata(study.path("out/toy/zeros")).map_or(0, |m| m.len());
+    assert!(written <= 72 << 20, "{written} bytes of {} were written", zeros.len());
     // A link that lay in the folder before is not followed.
     let url = server.offer("through.tar", &tar(&[("toy/a/1.png", b"x")]), Manner::Whole);
     let study = toy(&[format!("url: \"{url}\", unpack: true")]);

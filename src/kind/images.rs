@@ -147,7 +147,6 @@ impl Kind for Images {
                 grey: params.grey.unwrap_or_default(),
                 sixteen_bit: params.sixteen_bit,
                 max_pixels: params.max_pixels.unwrap_or(DecodeRule::default().max_pixels),
-                ..Default::default()
             },
             reduce: params.reduced_jpeg,
         };

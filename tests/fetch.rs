@@ -384,7 +384,7 @@ fn hostile_archives_write_nothing_outside() {
         let links = tree(&study.path("out")).into_iter().filter(|n| study.path("out").join(n).is_symlink());
         assert_eq!(links.count(), 0, "{name}");
     }
-    // A zip bomb whose directory tells a small size: what comes counts, not what is declared.
+    // A zip bomb whose directory tells a small size: what comes is held against it.
     let mut lying = zip(&[("toy/zeros", &zeros, 0o644)]);
     let small = 1000u32.to_le_bytes();
     let real = (zeros.len() as u32).to_le_bytes();
@@ -398,6 +398,9 @@ fn hostile_archives_write_nothing_outside() {
     let study = toy(&[format!("url: \"{url}\", unpack: true")]);
     let out = fetch(&study);
     assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    assert!(said(&out).contains("lying.zip: cannot be unpacked: File is larger than its declared"), "{}", said(&out));
+    let written = std::fs::metadata(study.path("out/toy/zeros")).map_or(0, |m| m.len());
+    assert!(written <= 72 << 20, "{written} bytes of {} were written", zeros.len());
     // A link that lay in the folder before is not followed.
     let url = server.offer("through.tar", &tar(&[("toy/a/1.png", b"x")]), Manner::Whole);
     let study = toy(&[format!("url: \"{url}\", unpack: true")]);

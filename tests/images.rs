@@ -151,6 +151,74 @@ fn unreadable_images_are_named_and_left_out_or_end_the_cell() {
     assert!(out.status.code() == Some(1) && said.contains("004.png: PNG image ends early"), "{said}");
 }
 
+#[test]
+fn a_set_of_which_no_image_can_be_read_is_an_error() {
+    let study = Study::new(&FOLDER.replace("shard_mib: 1", "shard_mib: 1, unreadable: skip"));
+    std::fs::create_dir_all(study.path("photos/train/cat")).unwrap();
+    for name in ["a.png", "b.png"] {
+        std::fs::write(study.path("photos/train/cat").join(name), "<html>not found</html>").unwrap();
+    }
+    let out = study.output(&["run", "x.yaml"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && said.contains("none of the 2 images can be read"), "{said}");
+    assert!(said.contains("a.png: not a JPEG"), "{said}");
+}
+
+/// A colour picture becomes grey by luma, or by its first channel as torchxrayvision takes it.
+#[test]
+fn grey_is_luma_or_the_first_channel_as_declared() {
+    let nodes = FOLDER.replace("shard_mib: 1", "channels: 1");
+    let first = "  first: { images: { data: photos, size_px: 200, channels: 1, grey: first } }\n";
+    let study = Study::new(&(nodes + first));
+    let size = ImageSize { height: 20, width: 20, channels: 3 };
+    let red = Pixels { size, data: [200, 40, 10].repeat(400) };
+    std::fs::create_dir_all(study.path("photos/train/cat")).unwrap();
+    std::fs::write(study.path("photos/train/cat/a.png"), encode::png(&red).unwrap()).unwrap();
+    study.must(&["run", "x.yaml"]);
+    for (node, grey) in [("pixels", 84), ("first", 200)] {
+        let (_, shards) = open(&study, &pixels(&study, node));
+        assert_eq!(shards.get(0, 0).unwrap()[0], grey, "{node}");
+    }
+}
+
+/// Merged before any image is decoded, near-duplicates are found by the node that decodes them.
+#[test]
+fn images_look_for_near_duplicates_across_splits() {
+    let near = FOLDER.replace("shard_mib: 1", "LEAK") + "  merged: { merge: { from: photos } }\n";
+    let near = near.replace("data: photos", "data: merged");
+    let study = Study::new(&near.replace(", LEAK", ""));
+    for (split, seeds) in [("train", 0..6), ("test", 5..8)] {
+        let class = study.path("photos").join(split).join("cat");
+        std::fs::create_dir_all(&class).unwrap();
+        for seed in seeds {
+            // The same picture is another file in the other split: saved as JPEG there.
+            let image = picture(seed, 90, 120);
+            let bytes = if split == "train" { encode::png(&image).unwrap() } else { encode::jpeg(&image, 85).unwrap() };
+            std::fs::write(class.join(format!("{seed:03}.png")), bytes).unwrap();
+        }
+    }
+    let noted = |node: &str| {
+        let record: serde_json::Value = serde_json::from_str(&study.must(&["show", node, "--json"])).unwrap();
+        record["notes"].to_string()
+    };
+    study.must(&["run", "x.yaml"]);
+    assert!(noted("merged").contains("not_looked_at_for_near_duplicates"), "{}", noted("merged"));
+    assert!(
+        noted("pixels").contains("1 near-duplicates: test/cat/005.png like train/cat/005.png"),
+        "{}",
+        noted("pixels")
+    );
+    std::fs::write(study.path("x.yaml"), near.replace("LEAK", "leakage: deny")).unwrap();
+    let out = study.output(&["run", "x.yaml"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && said.contains("hint: put near-duplicates into a blacklist"), "{said}");
+    // Decoded once: what is looked for changes no shard.
+    assert_eq!(decoded(&study).0, 0);
+    std::fs::write(study.path("x.yaml"), near.replace("LEAK", "leakage: allow")).unwrap();
+    study.must(&["run", "x.yaml"]);
+    assert!(!noted("pixels").contains("leakage"), "{}", noted("pixels"));
+}
+
 const ENCODED: &str = r#"pipeline: encoded
 nodes:
   nih: { dataset: { format: phantom, layout: nih, patients: 40, seed: 2, size_px: 48 } }

@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let path = file("packed", &whole);
         let (_, records) = count(&path);
-        if let Ok(packed) = Packed::open(&path) {
+        if let Ok(packed) = Packed::open(&path, &std::env::temp_dir()) {
             for record in 0..records.unwrap_or(0).min(8) {
                 let _ = packed.record(&path, record as u32);
             }

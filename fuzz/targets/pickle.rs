@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Pickle::read_around_code(bytes);
     if bytes.first() == Some(&0x80) {
         let path = file("data_batch_1", bytes);
-        if let Ok(batch) = Packed::open(&path) {
+        if let Ok(batch) = Packed::open(&path, &std::env::temp_dir()) {
             let _ = (batch.record(&path, 0), batch.record(&path, u32::MAX));
         }
     }

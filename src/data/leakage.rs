@@ -108,6 +108,8 @@ pub struct Ledger {
     contents: Vec<u64>,
     /// Empty as long as no row has a hash.
     hashes: Vec<Option<Box<[u8]>>>,
+    /// Whether splits alone will be compared: rows without one need no hash, those of `train` the upright one.
+    within: bool,
 }
 
 /// Rows of a ledger that stand on one side.
@@ -145,6 +147,19 @@ impl Names {
 }
 
 impl Ledger {
+    /// For comparing the splits of one table, in less memory.
+    pub fn within() -> Self {
+        Ledger { within: true, ..Default::default() }
+    }
+
+    /// Rows in splits of which there are several, where none of them has a hash: their near-duplicates cannot be found.
+    pub fn not_looked_at(&self) -> u64 {
+        let of = |split: u8| self.splits.iter().filter(|s| **s == split).count() as u64;
+        let rows = [1, 2, 3].map(of);
+        let several = rows.iter().filter(|n| **n > 0).count() > 1;
+        if several && self.hashes.is_empty() { rows.iter().sum() } else { 0 }
+    }
+
     /// Adds the rows of a table after those that are there.
     pub fn add(&mut self, d: &Dataset) {
         let before = self.splits.len();
@@ -171,7 +186,13 @@ impl Ledger {
         }
         if let Some(column) = d.binary(phash::COLUMN) {
             self.hashes.resize(before, None);
-            self.hashes.extend(column.iter().map(|h| h.map(Into::into)));
+            let splits = &self.splits[before..];
+            let needed = |hash: &[u8], split: u8| match split {
+                0 if self.within => None,
+                1 if self.within => hash.get(..phash::BYTES).map(Into::into),
+                _ => Some(hash.into()),
+            };
+            self.hashes.extend(column.iter().zip(splits).map(|(hash, split)| needed(hash?, *split)));
         } else if !self.hashes.is_empty() {
             self.hashes.resize(before + d.rows(), None);
         }
@@ -380,9 +401,24 @@ pub fn judge(policy: Leakage, overlaps: &[Overlap]) -> Result<Vec<String>> {
         Leakage::Allow => Ok(Vec::new()),
         Leakage::Report => Ok(sentences),
         Leakage::Deny if sentences.is_empty() => Ok(sentences),
-        Leakage::Deny => Err(Error::invalid(format!("leakage: {}", sentences.join("; ")))
-            .with_hint("split by patient, drop duplicates, or set leakage: report to go on all the same")),
+        Leakage::Deny => Err(Error::invalid(format!("leakage: {}", sentences.join("; "))).with_hint(way_out(overlaps))),
     }
+}
+
+/// What helps against what was found.
+fn way_out(overlaps: &[Overlap]) -> String {
+    let any = |shared: fn(&Overlap) -> u64| overlaps.iter().any(|o| shared(o) > 0);
+    let mut ways = Vec::new();
+    if any(|o| o.patients) {
+        ways.push("split by patient");
+    }
+    if any(|o| o.images) {
+        ways.push("drop copies (merge: duplicates: drop)");
+    }
+    if any(|o| o.near_images.unwrap_or(0)) {
+        ways.push("put near-duplicates into a blacklist");
+    }
+    format!("{}, or set leakage: report to go on all the same", ways.join(", "))
 }
 
 #[cfg(test)]

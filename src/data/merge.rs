@@ -6,17 +6,18 @@
 //! 2. rows: what is kept out, `blacklist`, `views`, `age`, `patients`, `unique_patients`, `duplicates` (over all
 //!    sources, the first stays)
 //! 3. labels again: `labels` picks the ones of the result, `healthy` fills unknown ones
-//! 4. `split` draws the splits, per source, so that adding a source moves no row of another
+//! 4. `split` draws the splits, per source, so that adding a source moves no row of those before it; a patient whom an
+//!    earlier source has keeps the split drawn there
 //!
 //! Sources pass through in pieces. What is held of each row is a few bytes where a rule asks for them: 8 a patient
-//! for the table and `unique_patients`, 8 an image for `duplicates`, about 50 a patient for
-//! `split: patient`. Only
-//! `split: ratio`, whose published order is a shuffle, holds a whole source. It reads no image and judges no
+//! for the table and `unique_patients`, 8 an image for `duplicates`, about 50 a patient for `split: patient` and 8 of
+//! those sources that others follow. Names in lists that no row has are noted. Only `split: ratio`, whose published order is a shuffle, holds a whole source. It reads no image and judges no
 //! leakage: that is [`super::leakage`], on the result.
 
+mod named;
 mod tally;
 
-pub use tally::{MergeReport, ReportRow};
+pub use tally::{MergeNote, MergeReport, ReportRow};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,16 +25,19 @@ use arrow::array::Array;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::tally::Tally;
+use self::{
+    named::{Named, Of},
+    tally::Tally,
+};
 use super::{
     dataset::{Dataset, Task},
     hashed::QuickSet,
     labels::{self, LabelMap, Uncertain},
     leakage::{self, KeepOut},
-    split::{self, SplitRule},
+    split::{self, Placed, SplitRule},
     stream::Table,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// How datasets become one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,7 +70,7 @@ pub struct MergeSpec {
     /// Patients to keep or to leave out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patients: Option<PatientFilter>,
-    /// Keep the first row of each patient only. Rows without a patient stay.
+    /// Keep the first row of each patient only, over all sources. Rows without a patient stay.
     #[serde(default)]
     pub unique_patients: bool,
     /// What to do with images that are the same, byte for byte.
@@ -159,6 +163,7 @@ pub fn merge_into(
         let e = Error::invalid(format!("map names {stranger}, which is not a source"));
         return Err(e.with_hint(format!("the sources are: {}", names.join(", "))));
     }
+    known_to_some(parts, spec)?;
     let mut sources =
         parts.iter().map(|(name, table)| Source::new(name, *table, spec, keep_out)).collect::<Result<Vec<_>>>()?;
     let names = chosen(&sources, &spec.labels)?;
@@ -168,10 +173,12 @@ pub fn merge_into(
         .map(|s| split::head(&s.pick(s.labelled.clone(), &names)?, &spec.split))
         .collect::<Result<Vec<_>>>()?;
     let head = Dataset::concat(&heads)?.slice(0, 0)?;
-    let (mut report, mut total, mut copies) = (MergeReport::default(), Tally::default(), QuickSet::default());
-    for source in &mut sources {
+    let (mut report, mut total) = (MergeReport::default(), Tally::default());
+    let (mut met, last) = (Met::of(spec), sources.len() - 1);
+    for (at, source) in sources.iter_mut().enumerate() {
         let mut tally = Tally::default();
-        source.run(&names, &mut copies, &mut |piece| {
+        met.more = at < last;
+        source.run(&names, &mut met, &mut |piece| {
             // A head with its columns gives every piece the columns of all sources.
             let piece = Dataset::concat(&[head.clone(), piece])?;
             tally.add(&piece);
@@ -183,6 +190,20 @@ pub fn merge_into(
     }
     if total.rows == 0 {
         return Err(Error::invalid("no row is left after the merge's filters"));
+    }
+    for (count, detail) in met.lists.iter().filter_map(Named::unmet) {
+        report.notes.push(MergeNote { what: "unknown_names", count, detail });
+    }
+    if let SplitRule::Lists(lists) = &spec.split {
+        let unlisted = total.without_split();
+        if unlisted == total.rows && lists.values().any(|names| !names.is_empty()) {
+            return Err(Error::invalid(format!("split: none of the {unlisted} rows is in a list"))
+                .with_hint("lists name images by path or file name, or patients as in the merged table (nih:61)"));
+        }
+        if unlisted > 0 {
+            let detail = format!("of {} rows are in no list of split and are in no split now", total.rows);
+            report.notes.push(MergeNote { what: "rows_without_split", count: unlisted, detail });
+        }
     }
     report.add("total", "rows_read", None, parts.iter().map(|(_, p)| p.rows() as u64).sum());
     total.tell("total", &mut report);
@@ -200,6 +221,35 @@ pub fn merge(parts: &[(String, Dataset)], spec: &MergeSpec) -> Result<(Dataset, 
     Ok((Dataset::concat(&pieces)?, report))
 }
 
+/// What was met so far, in this source and those before it.
+struct Met<'a> {
+    copies: QuickSet<u64>,
+    patients: QuickSet<u64>,
+    /// Splits of the patients of earlier sources, under `split: patient`.
+    placed: Placed,
+    /// Whether another source follows.
+    more: bool,
+    /// The blacklist first.
+    lists: Vec<Named<'a>>,
+}
+
+const BLACKLIST: usize = 0;
+
+impl<'a> Met<'a> {
+    fn of(spec: &'a MergeSpec) -> Self {
+        let mut lists = vec![Named::new("blacklist", Of::Images, &spec.blacklist)];
+        if let Some(filter) = &spec.patients {
+            lists.push(Named::new("patients.only", Of::Patients, filter.only.iter().flatten()));
+            lists.push(Named::new("patients.except", Of::Patients, &filter.except));
+        }
+        if let SplitRule::Lists(of) = &spec.split {
+            lists.push(Named::new("split.lists", Of::Both, of.values().flatten()));
+        }
+        let (copies, patients, placed) = Default::default();
+        Met { copies, patients, placed, more: false, lists }
+    }
+}
+
 /// One part on its way through the steps.
 struct Source<'a> {
     name: &'a str,
@@ -211,7 +261,6 @@ struct Source<'a> {
     dropped: Vec<(&'static str, u64)>,
     /// Whether drops are counted; not when a source is read again.
     counting: bool,
-    seen: QuickSet<u64>,
     decisions: Decisions,
     /// The first copy under `duplicates: error`, and how many there are.
     copy: Option<(String, u64)>,
@@ -251,28 +300,22 @@ impl<'a> Source<'a> {
             labelled: table.head()?,
             dropped: Vec::new(),
             counting: true,
-            seen: QuickSet::default(),
             decisions: Decisions::default(),
             copy: None,
         };
         // Run on no rows, the steps list their rules in order.
         let head = source.map_labels(source.labelled.clone())?;
-        source.labelled = source.filter(head, &mut QuickSet::default())?;
+        source.labelled = source.filter(head, &mut Met::of(spec))?;
         Ok(source)
     }
 
     /// All pieces through all steps, in order.
-    fn run(
-        &mut self,
-        names: &[String],
-        copies: &mut QuickSet<u64>,
-        sink: &mut dyn FnMut(Dataset) -> Result<()>,
-    ) -> Result<()> {
+    fn run(&mut self, names: &[String], met: &mut Met, sink: &mut dyn FnMut(Dataset) -> Result<()>) -> Result<()> {
         let table = self.table;
         match &self.spec.split {
             SplitRule::AsRead | SplitRule::Lists(_) => {
                 for piece in table.pieces()? {
-                    let piece = self.step(piece?, names, copies)?;
+                    let piece = self.step(piece?, names, met)?;
                     sink(split::split(&piece, &self.spec.split)?)?;
                 }
                 self.stop_at_copies()
@@ -281,21 +324,26 @@ impl<'a> Source<'a> {
                 self.decisions.recording = true;
                 let mut patients = split::Patients::default();
                 for piece in table.pieces()? {
-                    patients.add(&self.step(piece?, names, copies)?, ratio.seed)?;
+                    patients.add(&self.step(piece?, names, met)?, ratio.seed)?;
                 }
                 self.stop_at_copies()?;
                 let cut = patients.cut(ratio)?;
+                let mut placed = std::mem::take(&mut met.placed);
                 (self.counting, self.decisions.told) = (false, Some(0));
                 for piece in table.pieces()? {
-                    sink(cut.apply(&self.step(piece?, names, copies)?)?)?;
+                    sink(cut.apply(&self.step(piece?, names, met)?, &placed)?)?;
                 }
                 self.decisions = Decisions::default();
+                if met.more {
+                    patients.place(&cut, &mut placed);
+                    met.placed = placed;
+                }
                 Ok(())
             }
             SplitRule::Ratio(_) => {
                 let mut whole = vec![split::head(&self.pick(self.labelled.clone(), names)?, &SplitRule::AsRead)?];
                 for piece in table.pieces()? {
-                    whole.push(self.step(piece?, names, copies)?);
+                    whole.push(self.step(piece?, names, met)?);
                 }
                 self.stop_at_copies()?;
                 sink(split::split(&Dataset::concat(&whole)?, &self.spec.split)?)
@@ -303,9 +351,9 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn step(&mut self, piece: Dataset, names: &[String], copies: &mut QuickSet<u64>) -> Result<Dataset> {
+    fn step(&mut self, piece: Dataset, names: &[String], met: &mut Met) -> Result<Dataset> {
         let piece = self.map_labels(piece)?;
-        let piece = self.filter(piece, copies)?;
+        let piece = self.filter(piece, met)?;
         self.pick(piece, names)
     }
 
@@ -341,8 +389,9 @@ impl<'a> Source<'a> {
         if dropped > 0 { piece.take(&rows) } else { Ok(piece) }
     }
 
-    fn filter(&mut self, mut piece: Dataset, copies: &mut QuickSet<u64>) -> Result<Dataset> {
+    fn filter(&mut self, mut piece: Dataset, met: &mut Met) -> Result<Dataset> {
         let spec = self.spec;
+        met.lists.iter_mut().try_for_each(|list| list.meet(&piece))?;
         for other in self.keep_out {
             let before = piece.rows();
             piece = other.rest(&piece)?;
@@ -350,7 +399,7 @@ impl<'a> Source<'a> {
         }
         if !spec.blacklist.is_empty() {
             let (d, images) = (piece.clone(), piece.images()?.clone());
-            piece = self.keep(d, "blacklist", |i| !listed(&spec.blacklist, images.value(i)))?;
+            piece = self.keep(d, "blacklist", |i| !met.lists[BLACKLIST].holds(images.value(i)))?;
         }
         if let (Some(wanted), Some(views)) = (&spec.views, piece.text("view").cloned()) {
             piece = self.keep(piece, "views", |i| views.is_valid(i) && wanted.iter().any(|w| w == views.value(i)))?;
@@ -367,12 +416,13 @@ impl<'a> Source<'a> {
             piece = self.keep(piece, "patients", |i| filter.takes(patient(i)))?;
         }
         if let (true, Some(patients)) = (spec.unique_patients, piece.text("patient").cloned()) {
-            let (mut seen, mut decisions) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.decisions));
+            let mut decisions = std::mem::take(&mut self.decisions);
             let new = |i: usize| {
-                decisions.make(|| patients.is_null(i) || seen.insert(leakage::short(patients.value(i).as_bytes())))
+                decisions
+                    .make(|| patients.is_null(i) || met.patients.insert(leakage::short(patients.value(i).as_bytes())))
             };
             piece = self.keep(piece, "unique_patients", new)?;
-            (self.seen, self.decisions) = (seen, decisions);
+            self.decisions = decisions;
         }
         if spec.duplicates != Duplicates::Keep && piece.binary("digest").is_some() {
             let contents = leakage::contents(&piece);
@@ -380,7 +430,7 @@ impl<'a> Source<'a> {
             let images = piece.images()?.clone();
             let mut copy = self.copy.take();
             let new = |i: usize| {
-                let new = decisions.make(|| contents[i] == 0 || copies.insert(contents[i]));
+                let new = decisions.make(|| contents[i] == 0 || met.copies.insert(contents[i]));
                 if !new {
                     copy.get_or_insert_with(|| (images.value(i).into(), 0)).1 += 1;
                 }
@@ -418,10 +468,17 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Whether a list names an image by its path or its file name.
-fn listed(list: &[String], image: &str) -> bool {
-    let file = image.rsplit('/').next().unwrap_or(image);
-    list.iter().any(|l| l == image || l == file)
+/// A label that `"*"` maps must be some source's: a misspelt one would do nothing.
+fn known_to_some(parts: &[(String, &dyn Table)], spec: &MergeSpec) -> Result<()> {
+    let Some(all) = spec.map.get("*") else { return Ok(()) };
+    let heads = parts.iter().map(|(_, table)| table.head()).collect::<Result<Vec<_>>>()?;
+    let known: BTreeSet<&str> = heads.iter().flat_map(|d| d.task().names()).map(String::as_str).collect();
+    let Some(stranger) = all.keys().find(|name| !known.contains(name.as_str())) else { return Ok(()) };
+    let e = Error::invalid(format!("map: \"*\" names {stranger}, which no source has"));
+    Err(e.with_hint(match nearest(stranger, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("the sources have: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    }))
 }
 
 /// The names of the result's labels.

@@ -12,7 +12,7 @@ use arrow::array::{Array, StringArray};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dataset::Dataset;
+use super::{dataset::Dataset, hashed::QuickSet};
 use crate::{
     digest::Digest,
     error::{Error, Result},
@@ -30,11 +30,15 @@ pub enum SplitRule {
     /// (0.9) and tuberculosis (0.85). A patient can end on both sides.
     Ratio(Ratio),
     /// Draw patients, never tearing one apart; a patient's place depends on its id and the seed alone, so that
-    /// it stays where it is when other patients come or go. Rows without a patient count as one each.
+    /// it stays where it is when other patients come or go; of a patient whom many sources have, the first source
+    /// decides. Rows without a patient count as one each.
     Patient(Ratio),
-    /// Split names to the images (path or file name) or patients in them. Rows in no list have no split.
+    /// Split names to the images (path or file name) or patients in them. Rows in no list have no split, whatever the
+    /// sets' own lists say, and are counted.
     Lists(BTreeMap<String, Vec<String>>),
 }
+
+const SPLITS: [&str; 3] = ["train", "valid", "test"];
 
 /// Parts of the whole; what is left over is `test`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -106,7 +110,7 @@ fn by_row(d: &Dataset, r: &Ratio) -> Result<Dataset> {
 fn by_patient(d: &Dataset, r: &Ratio) -> Result<Dataset> {
     let mut patients = Patients::default();
     patients.add(d, r.seed)?;
-    patients.cut(r)?.apply(d)
+    patients.cut(r)?.apply(d, &Placed::default())
 }
 
 /// The table without rows, with the columns that the rule gives it.
@@ -120,6 +124,21 @@ pub(super) fn head(d: &Dataset, rule: &SplitRule) -> Result<Dataset> {
 /// The patients of a table that comes in pieces, by what decides their order.
 #[derive(Default)]
 pub(super) struct Patients(BTreeSet<Digest>);
+
+/// The splits of patients that are settled, by 64 bits of what decides their order.
+#[derive(Default)]
+pub(super) struct Placed([QuickSet<u64>; 3]);
+
+impl Placed {
+    fn split_of(&self, patient: &Digest) -> Option<&'static str> {
+        let patient = short(patient);
+        SPLITS.into_iter().zip(&self.0).find(|(_, of)| of.contains(&patient)).map(|(split, _)| split)
+    }
+}
+
+fn short(patient: &Digest) -> u64 {
+    patient.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
 
 /// Which patients come into which split: their digests stand below or above two limits.
 pub(super) struct PatientCut {
@@ -140,18 +159,33 @@ impl Patients {
         let limit = |n: usize| self.0.iter().nth(n).copied();
         Ok(PatientCut { ratio: *ratio, limits: [limit(train), limit(valid)] })
     }
+
+    /// Settles what the cut decided, for sources that follow.
+    pub fn place(&self, cut: &PatientCut, placed: &mut Placed) {
+        for patient in &self.0 {
+            if placed.split_of(patient).is_none() {
+                let at = SPLITS.iter().position(|split| *split == cut.split_of(patient)).unwrap_or(0);
+                placed.0[at].insert(short(patient));
+            }
+        }
+    }
 }
 
 impl PatientCut {
-    pub fn apply(&self, d: &Dataset) -> Result<Dataset> {
-        let below = |digest: Digest, limit: Option<Digest>| limit.is_none_or(|l| digest < l);
+    fn split_of(&self, patient: &Digest) -> &'static str {
+        let below = |limit: Option<Digest>| limit.is_none_or(|l| *patient < l);
+        match self.limits {
+            [train, _] if below(train) => "train",
+            [_, valid] if below(valid) => "valid",
+            _ => "test",
+        }
+    }
+
+    /// Patients who are placed stay where they are.
+    pub fn apply(&self, d: &Dataset, placed: &Placed) -> Result<Dataset> {
         let name = |patient: &String| {
             let digest = rank("split", self.ratio.seed.into(), patient);
-            match self.limits {
-                [train, _] if below(digest, train) => "train",
-                [_, valid] if below(digest, valid) => "valid",
-                _ => "test",
-            }
+            placed.split_of(&digest).unwrap_or_else(|| self.split_of(&digest))
         };
         let splits: StringArray = groups(d)?.iter().map(|p| Some(name(p))).collect();
         d.with_column("split", Arc::new(splits))
@@ -189,7 +223,7 @@ pub(super) fn patient_order<'a>(patients: &'a [String], seed: u64, purpose: &str
 fn by_lists(d: &Dataset, lists: &BTreeMap<String, Vec<String>>) -> Result<Dataset> {
     let mut of: HashMap<&str, &str> = HashMap::new();
     for (name, ids) in lists {
-        if !["train", "valid", "test"].contains(&name.as_str()) {
+        if !SPLITS.contains(&name.as_str()) {
             let e = Error::invalid(format!("{name} is not a split"));
             return Err(e.with_hint("splits are train, valid and test"));
         }

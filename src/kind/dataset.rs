@@ -1,6 +1,6 @@
 //! `dataset`: one dataset in its native layout, read or generated, as one table.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use arrow::array::{ArrayRef, BinaryArray};
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ pub struct Dataset;
 
 impl Kind for Dataset {
     const NAME: &'static str = "dataset";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Reads a dataset in its native layout, or generates one.";
     type Params = Format;
 
@@ -60,8 +60,20 @@ impl Kind for Dataset {
         let table = match params.generator() {
             None => {
                 let table = params.read(&mut skipped)?;
-                let digests = (0..table.rows()).map(|i| cell.sources.digest(&image_path(params.root(), &table, i)?));
+                let digests =
+                    (0..table.rows()).map(|i| match cell.sources.digest(&image_path(params.root(), &table, i)?) {
+                        Err(Error::Io { source, .. })
+                            if skipped.images_unseen() && source.kind() == ErrorKind::NotFound =>
+                        {
+                            Ok(None)
+                        }
+                        digest => digest.map(Some),
+                    });
                 let digests = digests.collect::<Result<Vec<_>>>()?;
+                let absent = digests.iter().filter(|d| d.is_none()).count() as u64;
+                if absent > 0 {
+                    cell.note("absent_images", absent, "rows whose image file is not there, kept by missing: keep");
+                }
                 table.with_column("digest", digest_column(&digests))?
             }
             Some(generator) => {
@@ -74,7 +86,7 @@ impl Kind for Dataset {
                         std::fs::read(&path).map_err(Error::io(&path))
                     })
                     .collect::<Result<Vec<_>>>()?;
-                let digests: Vec<Digest> = bytes.par_iter().map(|b| Digest::of(b)).collect();
+                let digests: Vec<Option<Digest>> = bytes.par_iter().map(|b| Some(Digest::of(b))).collect();
                 let column: BinaryArray = bytes.iter().map(|b| Some(b.as_slice())).collect();
                 table.with_column("digest", digest_column(&digests))?.with_column("bytes", Arc::new(column))?
             }
@@ -91,6 +103,6 @@ fn image_path(root: &Path, table: &Table, row: usize) -> Result<std::path::PathB
     Ok(root.join(table.images()?.value(row)))
 }
 
-fn digest_column(digests: &[Digest]) -> ArrayRef {
-    Arc::new(digests.iter().map(|d| Some(d.0)).collect::<BinaryArray>())
+fn digest_column(digests: &[Option<Digest>]) -> ArrayRef {
+    Arc::new(digests.iter().map(|d| d.map(|d| d.0)).collect::<BinaryArray>())
 }

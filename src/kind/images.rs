@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cell, Input, InputSpec, Kind, Resources,
+    Cell, Input, InputSpec, Kind, Resources, leak,
     pixels::{Named, Opener, PackedFiles, Ranges},
     rows,
 };
@@ -19,8 +19,10 @@ use crate::{
     data::{
         dataset::Dataset,
         image::{
-            DecodeRule, Fit, Layout, Prepare, ShardPlan, ShardPlanner, SixteenBit, phash, shard_name, write_shard,
+            DecodeRule, Fit, GreyRule, Layout, Prepare, ShardPlan, ShardPlanner, SixteenBit, phash, shard_name,
+            write_shard,
         },
+        leakage::{Leakage, Ledger},
         stream::{ParquetTable, Table},
     },
     digest::Digest,
@@ -45,6 +47,9 @@ pub struct Params {
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 3))]
     pub channels: u32,
+    /// How RGB images become grey ones, where `channels` is 1; null: `luma`.
+    #[serde(default)]
+    pub grey: Option<GreyRule>,
     /// How 16-bit samples become 8-bit ones.
     #[serde(default)]
     pub sixteen_bit: SixteenBit,
@@ -62,6 +67,10 @@ pub struct Params {
     /// What an image that cannot be read does.
     #[serde(default)]
     pub unreadable: Unreadable,
+    /// What patients, images and near-duplicates that two splits share do; null: `report`. Here the pictures are known
+    /// for the first time.
+    #[serde(default)]
+    pub leakage: Option<Leakage>,
     /// The most bytes of images in one shard, in MiB.
     #[serde(default = "shard_mib")]
     #[schemars(range(min = 1, max = 4096))]
@@ -105,7 +114,7 @@ pub enum Unreadable {
 
 impl Kind for Images {
     const NAME: &'static str = "images";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "Decodes, crops and resizes every image once, to Arrow shards that training maps.";
     const FINDS_SOURCES: bool = true;
     type Params = Params;
@@ -135,9 +144,9 @@ impl Kind for Images {
             fit: params.fit,
             decode: DecodeRule {
                 channels: params.channels,
+                grey: params.grey.unwrap_or_default(),
                 sixteen_bit: params.sixteen_bit,
                 max_pixels: params.max_pixels.unwrap_or(DecodeRule::default().max_pixels),
-                ..Default::default()
             },
             reduce: params.reduced_jpeg,
         };
@@ -165,10 +174,23 @@ impl Kind for Images {
             files.push(FileRef { name: shard_name(shard), digest: made.digest, bytes: made.bytes });
             Ok(made.rows)
         };
-        job.run(cell, cell.one("data")?, &mut each, &mut |piece| out.append(&piece))?;
-        out.finish()?.publish(cell, "images", ArtifactType::Images, &files)
+        let policy = params.leakage.unwrap_or(Leakage::Report);
+        let mut ledger = Ledger::within();
+        job.run(cell, cell.one("data")?, &mut each, &mut |piece| {
+            if policy != Leakage::Allow && piece.text("split").is_some() {
+                ledger.add(&piece);
+            }
+            out.append(&piece)
+        })?;
+        let written = out.finish()?;
+        leak::within_file(cell, policy, &ledger, &written.path)?;
+        drop(ledger);
+        written.publish(cell, "images", ArtifactType::Images, &files)
     }
 }
+
+/// The version of what is in shards, which are kept over versions of the kind that change its tables and notes alone.
+const SHARD_VERSION: u32 = 3;
 
 /// A shard that was made before of the same images in the same way, if it is still whole.
 fn recall(cell: &Cell, key: Option<&Digest>) -> Option<Made> {
@@ -281,6 +303,10 @@ impl Job {
         }
         let (all, decoded) = (table.rows(), table.rows() - known);
         cell.progress.log(&format!("{decoded} images decoded; {known} of {all} in shards that were there"));
+        if lost.count > 0 && lost.count == all {
+            return Err(Error::invalid(format!("none of the {all} images can be read: {}", lost.told()))
+                .with_hint("unreadable: skip leaves out single images; here nothing would be left"));
+        }
         lost.tell(cell);
         Ok(())
     }
@@ -329,7 +355,7 @@ impl Job {
             Layout::Encoded(_) => "encoded",
         };
         let parts = serde_json::json!({
-            "kind": Images::NAME, "version": Images::VERSION, "store": how, "prepare": self.prepare, "images": images,
+            "kind": Images::NAME, "version": SHARD_VERSION, "store": how, "prepare": self.prepare, "images": images,
         });
         Some(Digest::of_json(&parts))
     }
@@ -401,9 +427,13 @@ impl Lost {
         if self.count == 0 {
             return;
         }
+        cell.note("unreadable_images", self.count as u64, self.told());
+    }
+
+    fn told(&self) -> String {
         let more = self.count - self.named.len();
         let tail = if more > 0 { format!("; and {more} more, named in the log") } else { String::new() };
-        cell.note("unreadable_images", self.count as u64, self.named.join("; ") + &tail);
+        self.named.join("; ") + &tail
     }
 }
 

@@ -20,6 +20,7 @@ pub fn within_file(cell: &Cell, policy: Leakage, ledger: &Ledger, table: &Path) 
     if policy == Leakage::Allow {
         return Ok(());
     }
+    tell_not_looked_at(cell, ledger);
     let shared = ledger.across_splits();
     let wanted: BTreeSet<u32> = shared.iter().map(Shared::rows).flat_map(|(l, r)| l.into_iter().chain(r)).collect();
     let mut names: HashMap<u32, Names> = HashMap::new();
@@ -50,7 +51,23 @@ pub fn within(cell: &Cell, policy: Leakage, rows: &Dataset) -> Result<()> {
     if policy == Leakage::Allow {
         return Ok(());
     }
-    judge(cell, policy, &leakage::across_splits(rows)?)
+    let mut ledger = Ledger::within();
+    ledger.add(rows);
+    tell_not_looked_at(cell, &ledger);
+    let name = |row: u32| Names::of(rows, row as usize);
+    judge(cell, policy, &ledger.across_splits().into_iter().map(|s| s.named(name, name)).collect::<Vec<_>>())
+}
+
+/// Silence about near-duplicates must not be taken for their absence.
+fn tell_not_looked_at(cell: &Cell, ledger: &Ledger) {
+    match ledger.not_looked_at() {
+        0 => {}
+        rows => cell.note(
+            "not_looked_at_for_near_duplicates",
+            rows,
+            "their images are not decoded yet; the images node looks across splits",
+        ),
+    }
 }
 
 /// An error under `deny`, a note for each sentence under `report`.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cell, InputSpec, Kind, Nodes, frames, leak, rows};
+use super::{Cell, Input, InputSpec, Kind, Nodes, frames, leak, rows};
 use crate::{
     data::{
         dataset::{Dataset, Task},
@@ -36,6 +36,10 @@ pub struct Params {
     pub spec: MergeSpec,
 }
 
+fn named_twice(name: &str) -> String {
+    format!("{name} is named twice: its rows could not be told apart")
+}
+
 const ANY: &[ArtifactType] = &[ArtifactType::Dataset, ArtifactType::Images];
 
 impl Kind for Merge {
@@ -48,12 +52,26 @@ impl Kind for Merge {
         const { &[InputSpec::cells("from", ANY).named(), InputSpec::maybe_cells("without", ANY)] }
     }
 
+    fn check(params: &Params) -> Vec<(String, String)> {
+        let Nodes::Many(names) = &params.from else { return Vec::new() };
+        let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+        twice.map_or_else(Vec::new, |(_, name)| vec![("from".into(), named_twice(name))])
+    }
+
     fn outputs() -> &'static [(&'static str, ArtifactType)] {
         &[("dataset", ArtifactType::Dataset), ("sources", ArtifactType::Table)]
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let inputs = cell.many("from");
+        for (at, input) in inputs.iter().enumerate() {
+            // The same under two spellings, as `set` and `set.dataset`.
+            let same =
+                |other: &&Input| (&other.node, &other.output, &other.axes) == (&input.node, &input.output, &input.axes);
+            if inputs[..at].iter().any(|other| same(&other)) {
+                return Err(Error::invalid(format!("from: {}", named_twice(&input.node))));
+            }
+        }
         let (shards, starts) = rows::joined_shards(inputs);
         let tables = inputs.iter().map(|i| rows::table(cell, i, true)).collect::<Result<Vec<_>>>()?;
         let heads = tables.iter().map(Table::head).collect::<Result<Vec<_>>>()?;
@@ -80,13 +98,16 @@ impl Kind for Merge {
         let keep_out =
             others.iter().map(|other| KeepOut::tested(&rows::read(cell, other, false)?)).collect::<Result<Vec<_>>>()?;
         let mut writer = rows::Writer::new(cell, "dataset");
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::within();
         let report = merge::merge_into(&parts, &params.spec, &keep_out, &mut |piece| {
             if params.leakage != Leakage::Allow {
                 ledger.add(piece);
             }
             writer.append(piece)
         })?;
+        for note in &report.notes {
+            cell.note(note.what, note.count, note.detail.as_str());
+        }
         let targets: Vec<&str> = others.iter().map(|o| o.node.as_str()).collect();
         for (name, _) in &parts {
             if let Some(gone) = report.get(name, "dropped", Some("without")).filter(|n| *n > 0) {

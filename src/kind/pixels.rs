@@ -67,9 +67,10 @@ impl Named {
 
     fn digest(&self, row: usize) -> Result<Digest> {
         let name = self.images.value(row);
-        self.content(row)
-            .map(|(digest, _)| digest)
-            .ok_or_else(|| Error::invalid(format!("{name}: the table holds neither its bytes nor its digest")))
+        self.content(row).map(|(digest, _)| digest).ok_or_else(|| {
+            Error::invalid(format!("{name}: its image file was not there when the dataset was read"))
+                .with_hint("the dataset was read with missing: keep, for work on its table alone")
+        })
     }
 
     fn gone(&self, row: usize) -> Error {
@@ -97,8 +98,8 @@ impl Opener {
         for row in 0..named.len() {
             let digest = match named.content(row) {
                 Some((digest, _)) => digest,
-                None if embedded => continue,
-                None => named.digest(row)?,
+                // Its image is in the row, or nowhere: `load` tells.
+                None => continue,
             };
             if paths.contains_key(&digest) {
                 continue;
@@ -111,7 +112,7 @@ impl Opener {
             if named.record(row).is_some() {
                 let file = match open.entry(digest) {
                     Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => new.insert(Arc::new(Packed::open(&path)?)),
+                    Entry::Vacant(new) => new.insert(Arc::new(Packed::open(&path, cell.work)?)),
                 };
                 packed.extend([(digest, file.clone())]);
             }

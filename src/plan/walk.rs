@@ -133,7 +133,10 @@ fn source_part(source: &SourcePath, sources: &SourceIndex) -> Result<Part, Reaso
             path: source.path.clone(),
             obtain: source.obtain.clone(),
         }),
-        Err(e) => Err(Reason::SourceUnreadable { field: source.field.into(), message: e.to_string() }),
+        Err(e) => {
+            let way_out = e.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+            Err(Reason::SourceUnreadable { field: source.field.into(), message: format!("{e}{way_out}") })
+        }
     }
 }
 

@@ -75,7 +75,11 @@ pub fn stream(sql: &str, name: &str, file: &Path) -> Result<Frame> {
 
 /// What polars says about a query, with the table that was meant or those that there are.
 fn explained(e: PolarsError, known: &[&str]) -> Error {
-    let message = e.to_string();
+    let text = e.to_string();
+    // Behind what is wrong polars shows its plan, with paths of work folders.
+    let said = text.split("Resolved plan until failure").next().unwrap_or_default();
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let message = lines.join("; ");
     let error = Error::invalid(format!("query: {message}"));
     let word = message.split(['\'', '"']).nth(1).unwrap_or_default();
     match nearest(word, known.iter().copied()).filter(|n| *n != word) {

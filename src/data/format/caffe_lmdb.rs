@@ -172,7 +172,7 @@ impl Read for Options {
                 &[],
             );
         }
-        rows.finish(&self.root, Missing::Skip, skipped, self.obtain())
+        rows.finish(&self.root, (Missing::Skip, self.odd_rows), skipped, self.obtain())
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(d.images().unwrap().value(401), "ilsvrc12_val_lmdb/data.mdb");
         assert_eq!(d.integers("record").unwrap().value(401), 1);
         let path = dir.path().join("ilsvrc12_train_lmdb/data.mdb");
-        let packed = Packed::open(&path).unwrap();
+        let packed = Packed::open(&path, dir.path()).unwrap();
         for record in [0u32, 1, 2, 3, 4, 399] {
             let pixels = match packed.record(&path, record).unwrap() {
                 Record::Pixels(p) => p,

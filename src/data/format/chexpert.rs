@@ -95,7 +95,7 @@ impl Read for Options {
             let file = table::find(&self.root, &[file], self.obtain())?;
             self.read_table(Table::open(&file, b',', self.odd_rows)?, split, &mut rows, skipped)?;
         }
-        rows.finish(&self.root, self.missing, skipped, LAYOUT)
+        rows.finish(&self.root, (self.missing, self.odd_rows), skipped, LAYOUT)
     }
 }
 

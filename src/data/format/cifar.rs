@@ -182,7 +182,7 @@ impl Layout {
             true => (cifar_python::names(&meta, self.python.names)?, meta),
             false => {
                 let names = table::find(of.root(), &[self.names], of.obtain())?;
-                let text = std::fs::read_to_string(&names).map_err(Error::io(&names))?;
+                let text = table::text(&names)?;
                 (text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect(), names)
             }
         };
@@ -215,7 +215,7 @@ impl Layout {
                 rows.push(number, new, &[]);
             }
         }
-        rows.finish(of.root(), Missing::Skip, skipped, of.obtain())
+        rows.finish(of.root(), (Missing::Skip, odd_rows), skipped, of.obtain())
     }
 
     /// The label of every record; none of one that is cut off.

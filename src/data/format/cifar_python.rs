@@ -86,7 +86,9 @@ mod tests {
         assert_eq!((d.rows(), d.split("test").unwrap().rows(), d.task().names()[9].as_str()), (18, 3, "c9"));
         assert_eq!(&d.classes().unwrap().values()[..3], &[6, 9, 9]);
         let path = dir.path().join("test_batch");
-        let Record::Pixels(p) = Packed::open(&path).unwrap().record(&path, 2).unwrap() else { panic!("encoded") };
+        let Record::Pixels(p) = Packed::open(&path, dir.path()).unwrap().record(&path, 2).unwrap() else {
+            panic!("encoded")
+        };
         assert_eq!(p.data[(32 + 2) * 3..][..4], [200, 100, 52, 0]);
         let hundred = fixtures::read("cifar100_protocol4.pickle.gz");
         let meta100 = meta("fine_label_names", 100);

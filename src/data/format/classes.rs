@@ -84,7 +84,7 @@ impl Set<'_> {
             };
             rows.push(line, new, &[]);
         }
-        rows.finish(self.root, Missing::Skip, skipped, self.obtain)
+        rows.finish(self.root, (Missing::Skip, self.odd_rows), skipped, self.obtain)
     }
 }
 

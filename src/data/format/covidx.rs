@@ -17,10 +17,7 @@ use super::{
     rows::{NewRow, Rows},
     table,
 };
-use crate::{
-    data::dataset::Dataset,
-    error::{Error, Result},
-};
+use crate::{data::dataset::Dataset, error::Result};
 
 /// COVIDx CXR-2.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,7 +43,7 @@ fn name() -> String {
 /// Whether a list's first line is of the kind that this reader takes.
 fn is_list(path: &Path) -> bool {
     use std::io::{BufRead, Read as _};
-    let Ok(file) = std::fs::File::open(path) else { return false };
+    let Ok(file) = table::open(path) else { return false };
     let mut line = String::new();
     let read = std::io::BufReader::new(file.take(4096)).read_line(&mut line);
     read.is_ok() && Entry::parse(&line, |_| false).is_some_and(|e| ["negative", "positive"].contains(&e.label))
@@ -54,7 +51,7 @@ fn is_list(path: &Path) -> bool {
 
 pub(super) fn looks_like(clues: &mut Clues) {
     for (list, folder) in [("train.txt", "train"), ("test.txt", "test")] {
-        let found = is_list(&clues.root().join(list));
+        let found = table::find(clues.root(), &[list], "").is_ok_and(|path| is_list(&path));
         clues.either(2.0, &format!("{list} of PATIENT FILE LABEL SOURCE"), found);
         clues.folder(&[folder], 1.0);
     }
@@ -77,11 +74,11 @@ impl Read for Options {
         let mut rows = Rows::single(&self.name, vec!["negative".into(), "positive".into()]).or_dicom();
         for (folder, split) in [("train", "train"), ("val", "valid"), ("test", "test")] {
             let list = format!("{folder}.txt");
-            if folder == "val" && !self.root.join(&list).exists() {
-                continue;
-            }
-            let path = table::find(&self.root, &[&list], self.obtain())?;
-            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+            let path = match table::find(&self.root, &[&list], self.obtain()) {
+                Err(_) if folder == "val" => continue,
+                found => found?,
+            };
+            let text = table::text(&path)?;
             rows.table(&path);
             for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
                 let number = i as u64 + 1;
@@ -107,7 +104,12 @@ impl Read for Options {
                 rows.push(number, new, &[]);
             }
         }
-        let d = rows.finish(&self.root, self.missing, skipped, "images belong in train/ and test/ below the root")?;
+        let d = rows.finish(
+            &self.root,
+            (self.missing, self.odd_rows),
+            skipped,
+            "images belong in train/ and test/ below the root",
+        )?;
         unprefixed(&d, &self.name)
     }
 }
@@ -159,9 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn patients_are_named_after_their_source() {
+    fn patients_are_named_after_their_source_and_lists_may_be_packed() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("train.txt"), "61 a.png negative nih\n9 b.png perhaps nih\nnonsense\n").unwrap();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut packed, b"61 a.png negative nih\n9 b.png perhaps nih\nnonsense\n").unwrap();
+        std::fs::write(dir.path().join("train.txt.gz"), packed.finish().unwrap()).unwrap();
         std::fs::write(dir.path().join("test.txt"), "COVID 1 c.png positive sirm\n").unwrap();
         let options: Options =
             serde_json::from_value(serde_json::json!({"root": dir.path(), "missing": "keep"})).unwrap();
@@ -171,6 +175,6 @@ mod tests {
         assert_eq!(patients, ["nih:61", "sirm:COVID 1"]);
         assert_eq!(d.classes().unwrap().values(), &[0, 1]);
         assert_eq!(skipped.rows(), 2);
-        assert_eq!(skipped.reasons()[1].examples, ["train.txt:3: nonsense"]);
+        assert_eq!(skipped.reasons()[1].examples, ["train.txt.gz:3: nonsense"]);
     }
 }

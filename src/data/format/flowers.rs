@@ -125,7 +125,12 @@ impl Options {
                 rows.push(id as u64, new, &[]);
             }
         }
-        rows.finish(&self.root, Missing::Skip, skipped, "images belong in jpg/image_00001.jpg below the root")
+        rows.finish(
+            &self.root,
+            (Missing::Skip, OddRows::Skip),
+            skipped,
+            "images belong in jpg/image_00001.jpg below the root",
+        )
     }
 }
 

@@ -128,7 +128,7 @@ pub(super) fn read_folders(
             }
         }
     }
-    rows.finish(of.root(), Missing::Skip, skipped, of.obtain())
+    rows.finish(of.root(), (Missing::Skip, super::OddRows::Skip), skipped, of.obtain())
 }
 
 /// Whether a file's name ends as an image's does.

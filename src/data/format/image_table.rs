@@ -1,5 +1,5 @@
-//! Any table of images: a CSV file whose columns are declared. The ieee8023 COVID-19 image collection is
-//! one such:
+//! Any table of images: a CSV file whose columns are declared. The COVID-19 image collection of ieee8023, which
+//! [`super::covid`] reads, would be declared so:
 //!
 //! ```yaml
 //! format: image_table
@@ -270,7 +270,12 @@ impl Read for Options {
                 }
             }
         }
-        let d = rows.finish(&self.root, self.missing, skipped, "image paths are relative to root, then folder")?;
+        let d = rows.finish(
+            &self.root,
+            (self.missing, self.odd_rows),
+            skipped,
+            "image paths are relative to root, then folder",
+        )?;
         self.prefixed(d)
     }
 }

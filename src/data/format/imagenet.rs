@@ -118,7 +118,7 @@ impl Read for Options {
                 self.read_list(&val, &classes, &mut rows, skipped)?;
             }
         }
-        rows.finish(&self.root, self.missing, skipped, self.obtain())
+        rows.finish(&self.root, (self.missing, self.odd_rows), skipped, self.obtain())
     }
 }
 
@@ -178,7 +178,7 @@ impl Options {
             Ok(())
         };
         if list.extension().is_some_and(|e| e == "txt") {
-            let text = std::fs::read_to_string(&list).map_err(Error::io(&list))?;
+            let text = table::text(&list)?;
             for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
                 let number = i as u64 + 1;
                 match line.trim().rsplit_once(' ').map(|(file, class)| (file.trim(), class.parse::<usize>())) {

@@ -3,10 +3,14 @@
 //!
 //! Images are n × side × side, or n × side × side × 3; labels are n × 1 (a class) or n × k (k findings, 1 or 0). The
 //! three-dimensional sets are not read.
+//!
+//! Nothing that a file says of its sizes is believed: labels are as many as images and of a bounded width, and no array
+//! is larger than its packed bytes can honestly hold.
 
 use std::{
     fs::File,
     io::{BufReader, Read as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -74,34 +78,90 @@ const SPLITS: [(&str, &str); 3] = [("train", "train"), ("val", "valid"), ("test"
 /// The largest array is 112,120 images of 224 px.
 const MOST_BYTES: u64 = 16 << 30;
 
-/// One array of uint8 in C order.
-#[derive(Debug)]
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<u8>,
-}
+/// Arrays up to here may be packed as well as zeros are.
+const SMALL_BYTES: u64 = 16 << 20;
+/// How many times an array may be as large as its packed bytes, above that. Images of the sets pack to a half, labels of
+/// ChestMNIST to a thirtieth; zeros to a thousandth.
+const MOST_PACKED: u64 = 200;
+/// More findings than any set has.
+const MOST_FINDINGS: usize = 1000;
 
 /// The images of a file, split after split.
 #[derive(Debug)]
-pub(super) struct Images(Vec<Array>);
+pub(super) struct Images(Vec<Stack>);
 
-/// An array out of the zip; its size is checked before its data is read.
-fn array(path: &Path, archive: &mut zip::ZipArchive<BufReader<File>>, name: &str) -> Result<Array> {
-    let wrong = |m: String| Error::data(path, None, format!("{name}: {m}"));
-    let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|e| wrong(e.to_string()))?;
-    let header = Header::read(&mut entry).map_err(wrong)?;
-    if header.code != "u1" {
-        return Err(wrong(format!("values of type {}, not uint8", header.code)));
+/// Images of one split: n × side × side (× 3) samples in a file.
+#[derive(Debug)]
+struct Stack {
+    shape: Vec<usize>,
+    file: File,
+}
+
+/// A zip of arrays.
+struct Arrays<'a> {
+    path: &'a Path,
+    bytes: u64,
+    zip: zip::ZipArchive<BufReader<File>>,
+}
+
+impl<'a> Arrays<'a> {
+    fn open(path: &'a Path) -> Result<Self> {
+        let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+        Ok(Arrays { path, bytes, zip: archive(path)? })
     }
-    let (bytes, shape) = (header.bytes(1).filter(|b| *b <= MOST_BYTES), header.shape);
-    let bytes = bytes.ok_or_else(|| wrong(format!("an array of {shape:?}")))?;
-    // Grows with what comes, so that a shape alone allocates nothing.
-    let mut data = Vec::new();
-    entry.take(bytes).read_to_end(&mut data).map_err(|e| wrong(e.to_string()))?;
-    if data.len() as u64 != bytes {
-        return Err(wrong(format!("{} bytes where its shape {shape:?} asks for {bytes}", data.len())));
+
+    /// The shape of an array of uint8 in C order, which is checked by `fits`; its values go to `sink`.
+    fn read(
+        &mut self,
+        name: &str,
+        fits: impl FnOnce(&[usize]) -> Result<(), String>,
+        sink: Option<&mut dyn std::io::Write>,
+    ) -> Result<Vec<usize>> {
+        let wrong = |m: String| Error::data(self.path, None, format!("{name}: {m}"));
+        let mut entry = self.zip.by_name(&format!("{name}.npy")).map_err(|e| wrong(e.to_string()))?;
+        let header = Header::read(&mut entry).map_err(wrong)?;
+        if header.code != "u1" {
+            return Err(wrong(format!("values of type {}, not uint8", header.code)));
+        }
+        fits(&header.shape).map_err(wrong)?;
+        let (bytes, shape) = (header.bytes(1).filter(|b| *b <= MOST_BYTES), header.shape);
+        let bytes = bytes.ok_or_else(|| wrong(format!("an array of {shape:?}")))?;
+        let packed = entry.compressed_size().min(self.bytes);
+        if bytes > SMALL_BYTES.max(packed.saturating_mul(MOST_PACKED)) {
+            return Err(wrong(format!("{bytes} bytes of {packed} packed ones: no honest array packs so well")));
+        }
+        let Some(sink) = sink else { return Ok(shape) };
+        let came = std::io::copy(&mut entry.take(bytes), sink).map_err(|e| wrong(e.to_string()))?;
+        if came != bytes {
+            return Err(wrong(format!("{came} bytes where its shape {shape:?} asks for {bytes}")));
+        }
+        Ok(shape)
     }
-    Ok(Array { shape, data })
+
+    /// How many images a split has.
+    fn images(&mut self, split: &str) -> Result<usize> {
+        Ok(self.read(&format!("{split}_images"), are_images, None)?[0])
+    }
+
+    /// The labels of a split's images: how many an image has, and their values.
+    fn labels(&mut self, split: &str) -> Result<(usize, Vec<u8>)> {
+        let images = self.images(split)?;
+        let fits = |shape: &[usize]| match shape {
+            [n, _] | [n] if *n != images => Err(format!("labels of {n} images, where there are {images}")),
+            [_] | [_, 1..=MOST_FINDINGS] => Ok(()),
+            other => Err(format!("labels of shape {other:?} are not read")),
+        };
+        let mut values = Vec::new();
+        let shape = self.read(&format!("{split}_labels"), fits, Some(&mut values))?;
+        Ok((shape.get(1).copied().unwrap_or(1), values))
+    }
+}
+
+fn are_images(shape: &[usize]) -> Result<(), String> {
+    match shape {
+        [_, _, _] | [_, _, _, 3] => Ok(()),
+        other => Err(format!("images of shape {other:?} are not read")),
+    }
 }
 
 fn archive(path: &Path) -> Result<zip::ZipArchive<BufReader<File>>> {
@@ -110,16 +170,16 @@ fn archive(path: &Path) -> Result<zip::ZipArchive<BufReader<File>>> {
 }
 
 impl Images {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut archive = archive(path)?;
-        let found = SPLITS.iter().map(|(split, _)| {
-            let images = array(path, &mut archive, &format!("{split}_images"))?;
-            match images.shape.as_slice() {
-                [_, _, _] | [_, _, _, 3] => Ok(images),
-                other => Err(Error::data(path, None, format!("images of shape {other:?} are not read"))),
-            }
+    /// Unpacks the images to files without a name in `scratch`: any of them may be asked for next, and a set of
+    /// 224 px has gigabytes.
+    pub(super) fn open(path: &Path, scratch: &Path) -> Result<Self> {
+        let mut arrays = Arrays::open(path)?;
+        let stacks = SPLITS.iter().map(|(split, _)| {
+            let mut file = tempfile::tempfile_in(scratch).map_err(Error::io(scratch))?;
+            let shape = arrays.read(&format!("{split}_images"), are_images, Some(&mut file))?;
+            Ok(Stack { shape, file })
         });
-        found.collect::<Result<_>>().map(Images)
+        stacks.collect::<Result<_>>().map(Images)
     }
 
     pub(super) fn read_record(&self, path: &Path, record: u32) -> Result<Pixels> {
@@ -131,7 +191,8 @@ impl Images {
             }
             let channels = images.shape.get(3).map_or(1, |&c| c as u32);
             let size = ImageSize { height: images.shape[1] as u32, width: images.shape[2] as u32, channels };
-            let data = images.data[left * size.bytes()..(left + 1) * size.bytes()].to_vec();
+            let mut data = vec![0; size.bytes()];
+            images.file.read_exact_at(&mut data, (left * size.bytes()) as u64).map_err(Error::io(path))?;
             return Ok(Pixels { size, data });
         }
         Err(Error::data(path, u64::from(record) + 1, "the file ends before this image"))
@@ -175,14 +236,13 @@ impl Read for Options {
             },
         };
         let path = self.root.join(&file);
-        let mut archive = archive(&path)?;
-        let labels = SPLITS.iter().map(|(split, _)| array(&path, &mut archive, &format!("{split}_labels")));
-        let labels = labels.collect::<Result<Vec<_>>>()?;
-        let wide = labels[0].shape.get(1).copied().unwrap_or(1);
-        if labels.iter().any(|l| l.shape.len() > 2 || l.shape.get(1).copied().unwrap_or(1) != wide || wide == 0) {
+        let mut arrays = Arrays::open(&path)?;
+        let labels = SPLITS.iter().map(|(split, _)| arrays.labels(split)).collect::<Result<Vec<_>>>()?;
+        let wide = labels[0].0;
+        if labels.iter().any(|(w, _)| *w != wide) {
             return Err(Error::data(&path, None, "the labels of its splits have different widths"));
         }
-        let most = labels.iter().flat_map(|l| l.data.iter()).max().map_or(0, |m| usize::from(*m) + 1);
+        let most = labels.iter().flat_map(|(_, values)| values).max().map_or(0, |m| usize::from(*m) + 1);
         let chest = wide == CHEST.len() && file.contains("chest");
         let names = self.classes.clone().unwrap_or_else(|| match chest {
             true => CHEST.map(String::from).to_vec(),
@@ -195,8 +255,8 @@ impl Read for Options {
             if wide == 1 { Rows::single(&self.name, names.clone()) } else { Rows::multi(&self.name, &names) };
         rows.table(&path);
         let mut record = 0;
-        for (labels, (_, split)) in labels.iter().zip(SPLITS) {
-            for label in labels.data.chunks_exact(wide) {
+        for ((_, labels), (_, split)) in labels.iter().zip(SPLITS) {
+            for label in labels.chunks_exact(wide) {
                 record += 1;
                 let new = NewRow {
                     image: file.as_str().into(),
@@ -216,7 +276,7 @@ impl Read for Options {
                 }
             }
         }
-        rows.finish(&self.root, Missing::Skip, skipped, self.obtain())
+        rows.finish(&self.root, (Missing::Skip, self.odd_rows), skipped, self.obtain())
     }
 }
 
@@ -265,7 +325,7 @@ mod tests {
         assert_eq!((d.classes().unwrap().values().to_vec(), d.task().names().len()), (vec![1, 0, 2, 0, 1], 3));
         assert_eq!(["train", "valid", "test"].map(|s| d.split(s).unwrap().rows()), [2, 1, 2]);
         let path = dir.path().join("pneumoniamnist.npz");
-        let packed = Packed::open(&path).unwrap();
+        let packed = Packed::open(&path, dir.path()).unwrap();
         let pixels = |record: u32| match packed.record(&path, record).unwrap() {
             Record::Pixels(p) => p,
             Record::Encoded(_) => panic!("encoded"),
@@ -293,11 +353,35 @@ mod tests {
         assert_eq!(skipped.reasons()[0].examples, ["chestmnist.npz:2: 7"]);
     }
 
+    /// Honest headers over zeros, which deflate packs a thousand times.
+    #[test]
+    fn a_bomb_of_labels_and_images_is_an_error_before_it_is_unpacked() {
+        let zeros = || vec![0; 64 << 20];
+        let bytes = npz(&[("train_images", "(67108864, 1, 1)", zeros()), ("train_labels", "(67108864, 1)", zeros())]);
+        assert!(bytes.len() < 1 << 20);
+        let (d, _, dir) = read(&bytes, "x.npz");
+        let e = d.unwrap_err().to_string();
+        assert!(e.contains("train_images: 67108864 bytes of ") && e.contains("no honest array"), "{e}");
+        let e = Packed::open(&dir.path().join("x.npz"), dir.path()).unwrap_err().to_string();
+        assert!(e.contains("no honest array"), "{e}");
+    }
+
     #[test]
     fn a_shape_that_its_data_does_not_fill_is_an_error() {
-        let bytes = npz(&[("train_labels", "(4000000000, 1)", vec![1, 0])]);
-        let (d, _, _dir) = read(&bytes, "x.npz");
-        assert!(d.unwrap_err().to_string().contains("train_labels: 2 bytes where its shape"));
+        let told = |arrays: &[(&str, &str, Vec<u8>)]| read(&npz(arrays), "x.npz").0.unwrap_err().to_string();
+        let images = |n: usize| ("train_images", format!("({n}, 1, 1)"), vec![0; 2]);
+        let (name, two, zeros) = images(2);
+        let e = told(&[(name, &two, zeros), ("train_labels", "(2, 3)", vec![1, 0])]);
+        assert!(e.contains("train_labels: 2 bytes where its shape"), "{e}");
+        let (name, two, zeros) = images(2);
+        let e = told(&[(name, &two, zeros), ("train_labels", "(4000000000, 1)", vec![1, 0])]);
+        assert!(e.contains("train_labels: labels of 4000000000 images, where there are 2"), "{e}");
+        let (name, many, zeros) = images(4_000_000_000);
+        let e = told(&[(name, &many, zeros), ("train_labels", "(4000000000, 1)", vec![1, 0])]);
+        assert!(e.contains("train_images: 4000000000 bytes of "), "{e}");
+        let (name, two, zeros) = images(2);
+        let e = told(&[(name, &two, zeros), ("train_labels", "(2, 2000000000)", vec![1, 0])]);
+        assert!(e.contains("train_labels: labels of shape"), "{e}");
         let (d, _, _dir) = read(b"PK not really", "x.npz");
         assert!(d.unwrap_err().to_string().contains("x.npz: cannot be read as .npz"));
     }

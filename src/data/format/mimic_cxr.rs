@@ -6,7 +6,7 @@
 //! filtered by them: its `L` keeps no lateral image of this set.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,10 @@ use super::{
     rows::{NewRow, Rows, in_views},
     table::{self, Table},
 };
-use crate::{data::dataset::Dataset, error::Result};
+use crate::{
+    data::dataset::Dataset,
+    error::{Error, Result},
+};
 
 /// MIMIC-CXR-JPG 2.0.0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -98,6 +101,7 @@ impl Read for Options {
         let metadata = self.table(METADATA)?.file;
         let mut rows = Rows::multi(&self.name, labels::names()).or_dicom();
         rows.table(&metadata);
+        let mut labelled = HashSet::new();
         while let Some(row) = table.next(skipped)? {
             let key = (row.raw(subject).to_string(), row.raw(study).to_string());
             let (healthy, findings) = match columns.read(&row, self.healthy) {
@@ -108,7 +112,11 @@ impl Read for Options {
                 }
             };
             let Some(of_study) = images.remove(&key) else {
-                skipped.row("the labelled study has no image", &file, row.line, &key.1);
+                if labelled.contains(&key) {
+                    skipped.odd(self.odd_rows, "the study was labelled before", &file, row.line, &key.1)?;
+                } else {
+                    skipped.row("the labelled study has no image", &file, row.line, &key.1);
+                }
                 continue;
             };
             for image in of_study {
@@ -131,6 +139,7 @@ impl Read for Options {
                 };
                 rows.push(image.line, new, &findings);
             }
+            labelled.insert(key);
         }
         let mut left: Vec<(u64, String)> =
             images.into_iter().flat_map(|((_, s), i)| i.into_iter().map(move |i| (i.line, s.clone()))).collect();
@@ -140,7 +149,7 @@ impl Read for Options {
         }
         rows.finish(
             &self.root,
-            self.missing,
+            (self.missing, self.odd_rows),
             skipped,
             "images belong in files/p10/p10000032/s50414267/DICOM.jpg below the root",
         )
@@ -177,7 +186,14 @@ impl Options {
                     continue;
                 }
             };
-            splits.insert(row.raw(dicom).to_string(), word);
+            let image = row.raw(dicom);
+            if let Some(before) = splits.insert(image.to_string(), word).filter(|before| *before != word) {
+                return Err(Error::data(
+                    &file,
+                    row.line,
+                    format!("{image} is in split {word} here and in {before} before"),
+                ));
+            }
         }
         Ok(splits)
     }
@@ -213,12 +229,12 @@ mod tests {
         gz(
             &dir.path().join("mimic-cxr-2.0.0-chexpert.csv.gz"),
             &format!(
-                "subject_id,study_id,{names}\n10000032,50414267,,,,,,,,,1.0,,,,,\n10000032,53189527,1.0,,,,,,,,,-1.0,,,,\n10000764,1,,,,,,,,,,,,,,\n"
+                "subject_id,study_id,{names}\n10000032,50414267,,,,,,,,,1.0,,,,,\n10000032,53189527,1.0,,,,,,,,,-1.0,,,,\n10000764,1,,,,,,,,,,,,,,\n10000032,50414267,1.0,,,,,,,,,,,,,\n"
             ),
         );
         std::fs::write(
             dir.path().join(METADATA),
-            "dicom_id,subject_id,study_id,ViewPosition\nbb,10000032,53189527,PA\naa,10000032,50414267,LATERAL\ncc,10000032,53189527,AP\ndd,9,9,PA\n",
+            "dicom_id,subject_id,study_id,ViewPosition\nbb,10000032,53189527,PA\naa,10000032,50414267,LATERAL\ncc,10000032,53189527,AP\ndd,9,9,PA\naa,10000032,50414267,LATERAL\n",
         )
         .unwrap();
         gz(
@@ -236,8 +252,20 @@ mod tests {
         assert_eq!(d.text("patient").unwrap().value(0), "mimic_cxr:10000032");
         let effusion = d.label("Effusion").unwrap();
         assert_eq!((effusion.value(0), effusion.is_null(1)), (0, true));
-        for what in ["the labelled study has no image", "the image is in no split", "the image's study has no labels"] {
+        for what in [
+            "the labelled study has no image",
+            "the study was labelled before",
+            "the image is in no split",
+            "the image's study has no labels",
+            "the image was listed before",
+        ] {
             assert_eq!(skipped.of(what), 1, "{what}");
         }
+        gz(
+            &dir.path().join("mimic-cxr-2.0.0-split.csv.gz"),
+            "dicom_id,study_id,subject_id,split\naa,50414267,10000032,train\naa,50414267,10000032,train\naa,50414267,10000032,test\n",
+        );
+        let e = options.read(&mut skipped).unwrap_err().to_string();
+        assert!(e.ends_with("split.csv.gz:4: aa is in split test here and in train before"), "{e}");
     }
 }

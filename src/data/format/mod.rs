@@ -7,6 +7,7 @@
 //! | `nih` | 14 findings, boxes | `train_val_list.txt`, `test_list.txt` | Patient ID |
 //! | `padchest` | 27 findings | published shuffle, 90 % by row | PatientID |
 //! | `covidx` | negative, positive | `train.txt`, `test.txt` | source and id |
+//! | `covid` | findings that occur | none | source and id |
 //! | `tuberculosis` | normal, tuberculosis | published shuffle, 85 % by row | one an image |
 //! | `cifar10`, `cifar100` | 10; 100 or 20 classes | files | none |
 //! | `pets` | breeds | `trainval.txt`, `test.txt` | none |
@@ -39,6 +40,7 @@ mod chexpert_labels;
 pub mod cifar;
 mod cifar_python;
 mod classes;
+pub mod covid;
 pub mod covidx;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -112,6 +114,7 @@ pub enum Format {
     MimicCxr(mimic_cxr::Options),
     Nih(nih::Options),
     Padchest(padchest::Options),
+    Covid(covid::Options),
     Covidx(covidx::Options),
     Tuberculosis(tuberculosis::Options),
     Cifar10(cifar::Options10),
@@ -155,6 +158,7 @@ impl Format {
             Format::MimicCxr(o) => o,
             Format::Nih(o) => o,
             Format::Padchest(o) => o,
+            Format::Covid(o) => o,
             Format::Covidx(o) => o,
             Format::Tuberculosis(o) => o,
             Format::Cifar10(o) => o,
@@ -173,11 +177,12 @@ impl Format {
 }
 
 /// The registry of layouts: what [`inspect`] compares a folder with.
-const LAYOUTS: [(&str, layout::Look); 17] = [
+const LAYOUTS: [(&str, layout::Look); 18] = [
     ("chexpert", chexpert::looks_like),
     ("mimic_cxr", mimic_cxr::looks_like),
     ("nih", nih::looks_like),
     ("padchest", padchest::looks_like),
+    ("covid", covid::looks_like),
     ("covidx", covidx::looks_like),
     ("tuberculosis", tuberculosis::looks_like),
     ("cifar10", cifar::looks_like_10),
@@ -306,7 +311,7 @@ mod tests {
         let schema = serde_json::to_value(schemars::schema_for!(Format)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
         let names: Vec<&str> = variants.iter().map(|v| v["properties"]["format"]["const"].as_str().unwrap()).collect();
-        assert_eq!(names.len(), 19);
+        assert_eq!(names.len(), 20);
         assert!(names.contains(&"mimic_cxr") && names.contains(&"flowers102"), "{names:?}");
         for v in variants {
             assert_eq!(v["additionalProperties"], false, "{v}");

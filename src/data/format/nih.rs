@@ -153,7 +153,12 @@ impl Read for Options {
             };
             rows.push(row.line, new, &findings);
         }
-        rows.finish(&self.root, self.missing, skipped, "images belong in images/00000001_000.png below the root")
+        rows.finish(
+            &self.root,
+            (self.missing, self.odd_rows),
+            skipped,
+            "images belong in images/00000001_000.png below the root",
+        )
     }
 }
 
@@ -162,7 +167,7 @@ impl Options {
     fn lists(&self) -> Result<[List; 2]> {
         let read = |list: &str, split: &'static str| -> Result<List> {
             let path = table::find(&self.root, &[list], self.obtain())?;
-            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+            let text = table::text(&path)?;
             Ok(List { path, text, split })
         };
         Ok([read("train_val_list.txt", "train")?, read("test_list.txt", "test")?])
@@ -174,7 +179,12 @@ impl Options {
         for n in 1..=12 {
             let folder = format!("images_{n:03}/images");
             for entry in std::fs::read_dir(self.root.join(&folder)).into_iter().flatten().flatten() {
-                found.insert(entry.file_name().to_string_lossy().into_owned(), folder.clone());
+                let name = entry.file_name().to_string_lossy().into_owned();
+                // The table names `a.png` also where `a.dcm` lies in its place.
+                if let Some(stem) = name.strip_suffix(".dcm") {
+                    found.entry(format!("{stem}.png")).or_insert_with(|| folder.clone());
+                }
+                found.insert(name, folder.clone());
             }
         }
         found
@@ -220,6 +230,24 @@ fn findings(text: &str) -> Result<(bool, [Observation; FINDINGS.len()]), &str> {
 mod tests {
     use super::*;
     use arrow::array::Array;
+
+    #[test]
+    fn dicom_files_are_found_in_the_twelve_folders() {
+        let table = "Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender,View Position\n\
+                     a.png,Edema,1,50,M,AP\nb.png,Mass,2,50,M,AP\n";
+        let dir = super::super::fixtures::tree(&[
+            ("Data_Entry_2017.csv", table.as_bytes()),
+            ("train_val_list.txt", b"a.png\n"),
+            ("test_list.txt", b"b.png\n"),
+            ("images_003/images/a.dcm", b"x"),
+            ("images_001/images/b.dcm", b"x"),
+            ("images_012/images/b.png", b"x"),
+        ]);
+        let options: Options = serde_json::from_value(serde_json::json!({"root": dir.path()})).unwrap();
+        let d = options.read(&mut Skipped::default()).unwrap();
+        let images: Vec<&str> = d.images().unwrap().iter().flatten().collect();
+        assert_eq!(images, ["images_003/images/a.dcm", "images_012/images/b.png"]);
+    }
 
     #[test]
     fn lists_views_and_both_folder_layouts() {

@@ -9,8 +9,8 @@
 //! | CIFAR, pickled | the first byte of a pickle | the row of `data` |
 //! | CIFAR, binary | a length of whole records | the record |
 //!
-//! LMDB, TFRecord and Parquet files are read piece by piece; CIFAR's and MedMNIST's are
-//! held in memory.
+//! LMDB, TFRecord and Parquet files are read piece by piece; MedMNIST's arrays are unpacked to a file that has no name,
+//! CIFAR's records are held in memory.
 
 use std::{io::Read as _, path::Path};
 
@@ -49,11 +49,12 @@ enum Kind {
 }
 
 impl Packed {
-    /// Opens a file that a reader gave records of.
+    /// Opens a file that a reader gave records of. What has to be unpacked first lies in `scratch`, in a file without
+    /// a name, which goes when this does.
     ///
     /// # Errors
     /// A file of none of these kinds, or a damaged one.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, scratch: &Path) -> Result<Self> {
         let mut head = Vec::new();
         let file = std::fs::File::open(path).map_err(Error::io(path))?;
         file.take(64).read_to_end(&mut head).map_err(Error::io(path))?;
@@ -64,7 +65,7 @@ impl Packed {
         } else if head.starts_with(b"PAR1") {
             Kind::Parquet(Box::new(ParquetImages::open(path)?))
         } else if head.starts_with(b"PK") {
-            Kind::Npz(medmnist::Images::open(path)?)
+            Kind::Npz(medmnist::Images::open(path, scratch)?)
         } else {
             let bytes = std::fs::read(path).map_err(Error::io(path))?;
             if head.starts_with(&[0x80]) {

@@ -244,7 +244,12 @@ impl Read for Options {
             let order = RandomState::new(SEED).permutation(rows.len());
             rows.arrange(&order, |place| Some(if place < train { "train" } else { "test" }));
         }
-        rows.finish(&self.root, self.missing, skipped, "images belong below the root itself, or in the folders 0 to 54")
+        rows.finish(
+            &self.root,
+            (self.missing, self.odd_rows),
+            skipped,
+            "images belong below the root itself, or in the folders 0 to 54",
+        )
     }
 }
 

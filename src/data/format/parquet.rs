@@ -160,7 +160,7 @@ impl Options {
                 .with_hint("use the dataset node that made it; only tables of image paths are read here"));
         }
         let path = self.root.join(&files[0]);
-        rows::keep_present(&all, &self.root, &path, self.missing, skipped)
+        rows::keep_present(&all, &self.root, &path, (self.missing, self.odd_rows), skipped)
     }
 }
 
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(skipped.of("the row has no image or no class"), 2);
         assert_eq!(skipped.reasons()[1].examples[0], "test-00000-of-00001.parquet:5: 9");
         let path = dir.path().join(files[0].0);
-        let packed = Packed::open(&path).unwrap();
+        let packed = Packed::open(&path, dir.path()).unwrap();
         for record in [4u32, 0, 2, 1] {
             let Record::Encoded(bytes) = packed.record(&path, record).unwrap() else { panic!("pixels") };
             assert_eq!(bytes, [record as u8; 2]);

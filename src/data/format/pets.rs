@@ -16,10 +16,7 @@ use super::{
     rows::{NewRow, Rows},
     table,
 };
-use crate::{
-    data::dataset::Dataset,
-    error::{Error, Result},
-};
+use crate::{data::dataset::Dataset, error::Result};
 
 /// Oxford-IIIT Pets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,7 +62,7 @@ impl Read for Options {
         let mut lines = Vec::new();
         for (list, split) in [("annotations/trainval.txt", "train"), ("annotations/test.txt", "test")] {
             let path = table::find(&self.root, &[list], self.obtain())?;
-            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+            let text = table::text(&path)?;
             for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
                 let fields: Vec<&str> = line.split_whitespace().collect();
                 match (fields.len(), fields[0].rsplit_once('_')) {
@@ -94,7 +91,12 @@ impl Read for Options {
             };
             rows.push(line, new, &[]);
         }
-        rows.finish(&self.root, self.missing, skipped, "images belong in images/Abyssinian_1.jpg below the root")
+        rows.finish(
+            &self.root,
+            (self.missing, self.odd_rows),
+            skipped,
+            "images belong in images/Abyssinian_1.jpg below the root",
+        )
     }
 }
 

@@ -94,13 +94,18 @@ fn chest_folders_and_file_names_give_classes() {
 
 #[test]
 fn the_covid_sets_share_patients_and_images_and_it_shows() {
-    let covid = serde_json::json!({
-        "format": "image_table", "file": "metadata.csv", "image": "filename", "folder": "images",
+    let declared = serde_json::json!({
+        "format": "image_table", "name": "covid", "file": "metadata.csv", "image": "filename", "folder": "images",
         "patient": "patientid", "patient_prefix": "cohen", "view": "view", "sex": "sex", "age": "age",
         "keep": {"modality": ["X-ray"]},
         "labels": {"findings": {"column": "finding", "separators": ",/"}},
     });
-    let Some((covid, skipped)) = read(covid, "covid-chestxray-dataset") else { return };
+    let Some((declared, _)) = read(declared, "covid-chestxray-dataset") else { return };
+    let Some((covid, skipped)) = read(serde_json::json!({"format": "covid"}), "covid-chestxray-dataset") else {
+        return;
+    };
+    assert_eq!(covid.batch(), declared.batch());
+    assert_eq!(super::inspect(&root("covid-chestxray-dataset").unwrap())[0].format, "covid");
     assert_eq!((covid.rows() as u64 + skipped.rows(), skipped.of("the image file is missing")), (306, 0));
     let positive = counts(&covid).into_iter().find(|c| c.name == "COVID-19").unwrap();
     assert!(positive.positives > 150 && positive.unknowns == 0, "{positive:?}");

@@ -19,7 +19,7 @@ use arrow::{
 };
 use rayon::prelude::*;
 
-use super::skipped::{Missing, Skipped};
+use super::skipped::{Missing, OddRows, Skipped};
 use crate::{
     data::{
         dataset::{Dataset, Task, label_column},
@@ -183,15 +183,16 @@ impl Rows {
         (self.tables.get(table as usize).map_or(Path::new(""), |t| t.as_path()), line)
     }
 
-    /// Checks paths, ids and files, and builds the dataset. `looks_like` tells where images belong.
+    /// Checks paths, ids and files, and builds the dataset. An image that was listed before is an odd row.
+    /// `looks_like` tells where images belong.
     pub(super) fn finish(
         mut self,
         root: &Path,
-        missing: Missing,
+        policy: (Missing, OddRows),
         skipped: &mut Skipped,
         looks_like: &str,
     ) -> Result<Dataset> {
-        let (images, keep) = self.kept(root, missing, skipped, looks_like)?;
+        let (images, keep) = self.kept(root, policy, skipped, looks_like)?;
         self.build(images, keep)
     }
 
@@ -199,13 +200,16 @@ impl Rows {
     fn kept(
         &mut self,
         root: &Path,
-        missing: Missing,
+        (missing, odd_rows): (Missing, OddRows),
         skipped: &mut Skipped,
         looks_like: &str,
     ) -> Result<(StringArray, Vec<u32>)> {
         let (mut images, records) = (self.image.finish(), self.record.finish_cloned());
         let files: Vec<File> = match missing {
-            Missing::Keep => vec![File::Present; images.len()],
+            Missing::Keep => {
+                skipped.images_not_looked_for();
+                vec![File::Present; images.len()]
+            }
             _ => {
                 let inside = Inside::of(root, images.iter().flatten())?;
                 let look = |i: usize| match inside.look(images.value(i)) {
@@ -239,7 +243,7 @@ impl Rows {
             let wrong = if !stays_inside(image) {
                 "the path leaves the root"
             } else if seen.as_mut().is_some_and(|seen| !seen.insert(each(i))) {
-                skipped.row("the image was listed before", table, line, image);
+                skipped.odd(odd_rows, "the image was listed before", table, line, image)?;
                 continue;
             } else {
                 match files[i] {
@@ -412,7 +416,7 @@ pub(super) fn keep_present(
     d: &Dataset,
     root: &Path,
     table: &Path,
-    missing: Missing,
+    policy: (Missing, OddRows),
     skipped: &mut Skipped,
 ) -> Result<Dataset> {
     let mut rows = Rows::multi("", [] as [&str; 0]);
@@ -422,7 +426,7 @@ pub(super) fn keep_present(
         let record = records.filter(|r| r.is_valid(i)).map(|r| r.value(i));
         rows.push(i as u64 + 1, NewRow { image: image.unwrap_or("").into(), record, ..Default::default() }, &[]);
     }
-    let (_, keep) = rows.kept(root, missing, skipped, "image paths are relative to root")?;
+    let (_, keep) = rows.kept(root, policy, skipped, "image paths are relative to root")?;
     d.take(&keep)
 }
 
@@ -465,7 +469,7 @@ mod tests {
         std::fs::create_dir(&elsewhere).unwrap();
         std::fs::write(elsewhere.join("c.png"), "x").unwrap();
         std::os::unix::fs::symlink(&elsewhere, root.join("folder")).unwrap();
-        let d = rows(&images).finish(&root, Missing::Skip, &mut skipped, "").unwrap();
+        let d = rows(&images).finish(&root, (Missing::Skip, OddRows::Skip), &mut skipped, "").unwrap();
         let kept: Vec<&str> = d.images().unwrap().iter().flatten().collect();
         assert_eq!(kept, ["a.png", "inner.png"]);
         assert_eq!(d.text("patient").unwrap().value(1), "toy:6");
@@ -474,10 +478,15 @@ mod tests {
         assert_eq!(skipped.of("the image was listed before"), 1);
         assert_eq!(skipped.of("the image is a link that leaves the root"), 2);
         assert_eq!(skipped.reasons()[0].examples[0], "t.csv:3: ../secret.png");
-        let e = rows(&["b.png"]).finish(&root, Missing::Error, &mut skipped, "").unwrap_err();
+        let e = rows(&["b.png"]).finish(&root, (Missing::Error, OddRows::Skip), &mut skipped, "").unwrap_err();
         assert_eq!(e.to_string(), "t.csv:2: the image file is missing: b.png");
-        let e = rows(&["b.png"]).finish(&root, Missing::Skip, &mut skipped, "images lie in x").unwrap_err();
+        let e = rows(&["b.png"])
+            .finish(&root, (Missing::Skip, OddRows::Skip), &mut skipped, "images lie in x")
+            .unwrap_err();
         assert_eq!(e.hint(), Some("images lie in x"));
+        let e = rows(&["a.png", "a.png"]).finish(&root, (Missing::Skip, OddRows::Error), &mut skipped, "").unwrap_err();
+        assert_eq!(e.to_string(), "t.csv:3: the image was listed before: a.png");
+        assert!(!skipped.images_unseen());
     }
 
     #[test]
@@ -486,7 +495,7 @@ mod tests {
         for f in ["a.dcm", "b.png", "b.dcm"] {
             std::fs::write(dir.path().join(f), "x").unwrap();
         }
-        let read = |r: Rows| r.finish(dir.path(), Missing::Skip, &mut Skipped::default(), "").unwrap();
+        let read = |r: Rows| r.finish(dir.path(), (Missing::Skip, OddRows::Skip), &mut Skipped::default(), "").unwrap();
         let names = |d: Dataset| d.images().unwrap().iter().flatten().map(String::from).collect::<Vec<_>>();
         assert_eq!(names(read(rows(&["a.png", "b.png", "c.png"]).or_dicom())), ["a.dcm", "b.png"]);
         assert_eq!(names(read(rows(&["a.png", "b.png", "c.png"]))), ["b.png"]);
@@ -494,7 +503,9 @@ mod tests {
 
     #[test]
     fn uncertain_is_unknown_and_remembered() {
-        let d = rows(&["a.png"]).finish(Path::new(""), Missing::Keep, &mut Skipped::default(), "").unwrap();
+        let d = rows(&["a.png"])
+            .finish(Path::new(""), (Missing::Keep, OddRows::Skip), &mut Skipped::default(), "")
+            .unwrap();
         assert_eq!(d.label("Edema").unwrap().null_count(), 1);
         assert!(d.batch().column_by_name("uncertain:Edema").is_some());
     }

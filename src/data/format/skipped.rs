@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What to do with a row that does not fit its table: too few fields, a label out of range, not UTF-8.
+/// What to do with a row that does not fit its table: too few fields, a label out of range, not UTF-8, an image that
+/// was listed before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OddRows {
@@ -52,6 +53,7 @@ const EXAMPLES: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Skipped {
     reasons: Vec<Reason>,
+    images_unseen: bool,
 }
 
 impl Skipped {
@@ -88,6 +90,16 @@ impl Skipped {
         }
         self.row(what, file, row, detail);
         Ok(())
+    }
+
+    /// Says that rows were kept without a look at their image files (`missing: keep`).
+    pub(super) fn images_not_looked_for(&mut self) {
+        self.images_unseen = true;
+    }
+
+    /// Whether the image files of kept rows may be absent.
+    pub fn images_unseen(&self) -> bool {
+        self.images_unseen
     }
 
     pub fn reasons(&self) -> &[Reason] {

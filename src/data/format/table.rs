@@ -98,6 +98,23 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
     Ok(if gzip { Ahead::of(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
+/// Far more than any list of images has.
+const LIST_BYTES: u64 = 1 << 30;
+
+/// The text of a list, unpacked where its name ends with `.gz`.
+pub(super) fn text(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = open(path)?.take(LIST_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|e| broken(path, 1, &e))?;
+    if bytes.len() as u64 > LIST_BYTES {
+        return Err(Error::data(path, None, "the list has more than 1 GiB"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() as u64 + 1;
+        Error::data(path, line, "the text is not UTF-8")
+    })
+}
+
 impl Table {
     pub(super) fn open(path: &Path, delimiter: u8, odd_rows: OddRows) -> Result<Self> {
         let mut records = Records::new(open(path)?, delimiter);

@@ -333,7 +333,7 @@ mod tests {
         assert_eq!((d.task().names().len(), d.classes().unwrap().values().to_vec()), (3, vec![2, 1, 0, 2, 1, 0]));
         assert_eq!(["train", "valid"].map(|s| d.split(s).unwrap().rows()), [3, 3]);
         let path = dir.path().join("train-00000-of-00001");
-        let packed = Packed::open(&path).unwrap();
+        let packed = Packed::open(&path, dir.path()).unwrap();
         for record in 0..3 {
             let Record::Encoded(bytes) = packed.record(&path, record).unwrap() else { panic!("raw pixels") };
             let pixels = decode(&bytes, &DecodeRule::default()).unwrap();
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!((d.unwrap().rows(), skipped.of(DAMAGED)), (2, 1));
         assert_eq!(skipped.reasons()[0].examples, ["x.tfrecord:1"]);
         let path = dir.path().join("x.tfrecord");
-        let e = Packed::open(&path).unwrap().record(&path, 0).unwrap_err();
+        let e = Packed::open(&path, dir.path()).unwrap().record(&path, 0).unwrap_err();
         assert!(e.to_string().ends_with(&format!("x.tfrecord:1: {DAMAGED}")), "{e}");
         let (d, _, _dir) = read(&[("x.tfrecord", &whole[..whole.len() - 3])], serde_json::json!({}));
         assert!(d.unwrap_err().to_string().ends_with("x.tfrecord:3: the file ends inside this record"));

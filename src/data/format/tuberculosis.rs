@@ -111,7 +111,7 @@ impl Read for Options {
                 rows.push(0, new, &[]);
             }
         }
-        rows.finish(&self.root, Missing::Skip, skipped, self.obtain())
+        rows.finish(&self.root, (Missing::Skip, self.odd_rows), skipped, self.obtain())
     }
 }
 

@@ -34,6 +34,17 @@ pub struct ReportRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MergeReport {
     pub rows: Vec<ReportRow>,
+    /// What the reader of the result should know besides.
+    pub notes: Vec<MergeNote>,
+}
+
+/// Something that the merge was told and that came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergeNote {
+    /// `unknown_names` or `rows_without_split`.
+    pub what: &'static str,
+    pub count: u64,
+    pub detail: String,
 }
 
 impl MergeReport {
@@ -110,6 +121,12 @@ impl Tally {
                 *of.entry(value.map(Into::into)).or_default() += n;
             }
         }
+    }
+
+    /// Rows that are in no split.
+    pub fn without_split(&self) -> u64 {
+        let splits = self.values[COUNTED.len() - 1].as_ref();
+        splits.map_or(self.rows, |of| of.get(&None).copied().unwrap_or(0))
     }
 
     /// Adds what another one counted.

@@ -68,6 +68,78 @@ fn copies_are_dropped_across_sources() {
     assert_eq!(e.to_string(), "a: 1 images are copies of others; the first is 2.png");
 }
 
+/// Views of one set, read as two sources: 40 patients have both.
+fn views_of_one_set() -> Vec<(String, Dataset)> {
+    let source = |from: usize| {
+        let patients: Vec<String> = (from..from + 60).map(|i| format!("nih:{i}")).collect();
+        let patients: Vec<&str> = patients.iter().map(String::as_str).collect();
+        source(&[("Mass", &[Some(1); 60])], &["PA"; 60], &patients)
+    };
+    vec![("pa".into(), source(0)), ("ap".into(), source(20))]
+}
+
+#[test]
+fn a_patient_of_two_sources_is_kept_once() {
+    let (d, report) = merge(&views_of_one_set(), &spec(serde_json::json!({"unique_patients": true}))).unwrap();
+    assert_eq!(d.rows(), 80);
+    let dropped = |source| report.get(source, "dropped", Some("unique_patients")).unwrap();
+    assert_eq!((dropped("pa"), dropped("ap"), report.get("total", "patients", None)), (0, 40, Some(80)));
+}
+
+#[test]
+fn a_patient_of_two_sources_stands_in_one_split_and_nobody_else_moves() {
+    let json = serde_json::json!({"split": {"patient": {"train": 0.5, "valid": 0.25}}});
+    let parts = views_of_one_set();
+    let splits = |parts: &[(String, Dataset)]| {
+        let (d, _) = merge(parts, &spec(json.clone())).unwrap();
+        assert!(super::super::leakage::across_splits(&d).unwrap().is_empty());
+        let column = |name: &str| d.text(name).unwrap().iter().flatten().map(String::from).collect::<Vec<_>>();
+        column("patient").into_iter().zip(column("split")).collect::<Vec<_>>()
+    };
+    let (both, first, second) = (splits(&parts), splits(&parts[..1]), splits(&parts[1..]));
+    assert_eq!(both[..60], first);
+    let alone: BTreeMap<_, _> = first.into_iter().collect();
+    let of = |patient: &str| patient[4..].parse::<usize>().unwrap();
+    let mut moved = 0;
+    for ((patient, split), (_, own)) in both[60..].iter().zip(&second) {
+        match alone.get(patient) {
+            Some(before) => {
+                assert!(of(patient) < 60);
+                assert_eq!(split, before, "{patient}");
+                moved += usize::from(split != own);
+            }
+            None => assert_eq!(split, own, "{patient}"),
+        }
+    }
+    assert!(moved > 0, "each source cut alone would have done");
+}
+
+#[test]
+fn names_that_nothing_has_are_told() {
+    let json = serde_json::json!({"labels": "union", "blacklist": ["nope.png", "0.png"],
+        "patients": {"except": ["a:9"]}, "split": {"lists": {"test": ["1.png", "b:7"]}}});
+    let (d, report) = merge(&two(), &spec(json)).unwrap();
+    let told: Vec<(&str, u64, &str)> = report.notes.iter().map(|n| (n.what, n.count, n.detail.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("unknown_names", 1, "blacklist: 1 of its 2 names are of no row: nope.png"),
+            ("unknown_names", 1, "patients.except: 1 of its 1 names are of no row: a:9"),
+            ("unknown_names", 1, "split.lists: 1 of its 2 names are of no row: b:7"),
+            ("rows_without_split", 1, "of 2 rows are in no list of split and are in no split now"),
+        ]
+    );
+    assert_eq!(d.rows(), 2);
+    let nothing = serde_json::json!({"labels": "union", "split": {"lists": {"test": ["nosuch.png"]}}});
+    let e = merge(&two(), &spec(nothing)).unwrap_err();
+    assert_eq!(e.to_string(), "split: none of the 4 rows is in a list");
+    let e = merge(&two(), &spec(serde_json::json!({"map": {"*": {"Edemaa": "X"}}}))).unwrap_err();
+    assert_eq!(
+        (e.to_string().as_str(), e.hint()),
+        ("map: \"*\" names Edemaa, which no source has", Some("did you mean Edema?"))
+    );
+}
+
 #[test]
 fn what_cannot_be_merged_says_why() {
     let e = merge(&two(), &MergeSpec::default()).unwrap_err();

@@ -168,7 +168,7 @@ fn a_device_follows_the_processor_and_stops_before_a_loss_that_is_no_number() {
         assert!(f.step == w.step && (f.loss - w.loss).abs() < 1e-3 * w.loss, "{f:?}, expected {w:?}");
     }
     // Ranks on devices keep the weights of the last step whose loss was a number, here the first.
-    let wild = FitSpec { optimizer: FitSpec::sgd_agc(1e30, 5).optimizer, evaluate_every: None, ..shared };
+    let wild = FitSpec { optimizer: FitSpec::sgd_agc(1e38, 5).optimizer, evaluate_every: None, ..shared };
     let mut broken = placed(1);
     let stopped = alone(&mut broken, &train, None, &wild);
     assert!(matches!(stopped, Err(Error::NotFinite { step: 1, .. })), "{stopped:?}");

@@ -1,6 +1,6 @@
 //! The COVID-19 image data collection of ieee8023 (Cohen et al. 2020): `metadata.csv`, images in `images/`.
 //!
-//! An [`image_table`](super::image_table) whose columns are known. Only X-rays are read (`modality`); CT slices and the
+//! An [`super::image_table`] whose columns are known. Only X-rays are read (`modality`); CT slices and the
 //! volumes beside them are counted. `finding` lists findings, in early versions as `COVID-19, ARDS`, in later ones from
 //! the general to the special, as `Pneumonia/Viral/COVID-19`; each part is a finding, one that is not listed is absent.
 //! Patients are named after the collection as COVIDx names them (`cohen:17`), so that those that both hold are seen. It

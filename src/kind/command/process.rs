@@ -33,6 +33,8 @@ use crate::error::{Error, Result};
 
 /// Between two looks at whether it has ended or has to: short at first, so that a short program costs little.
 const LOOK: Range<Duration> = Duration::from_micros(200)..Duration::from_millis(10);
+/// The first look at what it takes: what ends before is asked for its processor time alone.
+const FIRST_WEIGH: Duration = Duration::from_millis(5);
 /// Between two looks at what it takes, at most.
 const WEIGH: Duration = Duration::from_millis(100);
 /// How long a stopped program may take to end by itself.
@@ -61,13 +63,17 @@ pub fn kill_all() {
 struct Running {
     child: Child,
     family: Family,
+    /// All of it has ended, and nobody has to look again: a look reads all of `/proc`.
+    over: bool,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // The leader has been waited for, or is killed with the rest; its children must not outlive the cell.
-        self.family.end();
-        let _ = self.child.wait();
+        if !self.over {
+            self.family.end();
+            let _ = self.child.wait();
+        }
         let leader = self.child.id();
         FAMILIES.lock().unwrap_or_else(PoisonError::into_inner).retain(|family| !family.is_of(leader));
     }
@@ -105,7 +111,7 @@ pub fn run(words: &[String], folder: &Path, environment: &[(String, String)], ce
     let child = command.spawn().map_err(|e| not_started(program, environment, &e))?;
     let family = Family::of(child.id(), cell.scratch);
     FAMILIES.lock().unwrap_or_else(PoisonError::into_inner).push(family.clone());
-    let mut running = Running { child, family };
+    let mut running = Running { child, family, over: false };
     let (tell, told) = mpsc::sync_channel(WAITING);
     read(running.child.stdout.take(), false, tell.clone())?;
     read(running.child.stderr.take(), true, tell)?;
@@ -148,7 +154,7 @@ fn wait(
     let began = Instant::now();
     let mut stopped: Option<Instant> = None;
     let mut usage = Outside::default();
-    let mut weigh_at = began;
+    let mut weigh_at = began + FIRST_WEIGH;
     let mut look = LOOK.start;
     // What has ended and was not waited for yet can still be asked what it took.
     while !ended(leader)? {
@@ -181,6 +187,7 @@ fn wait(
     let status = running.child.wait().map_err(Error::io("the command"))?;
     // Children that are left hold the pipes open, and the readers with them.
     running.family.end();
+    running.over = true;
     let until = Instant::now() + LAST_WORDS;
     loop {
         match told.recv_timeout(until.saturating_duration_since(Instant::now())) {

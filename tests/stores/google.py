@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
         bucket, _, name = url.path.lstrip("/").partition("/")
-        name = urllib.parse.unquote(name)
+        bucket, name = urllib.parse.unquote(bucket), urllib.parse.unquote(name)
         with one:
             if bucket not in buckets:
                 return self.answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")

@@ -107,9 +107,11 @@ impl Objects {
         }
         let prefix = Name::from("last");
         let mut names = self.inner.list(Some(&prefix));
+        // Some versions of object_store tell a bucket that is missing by its status alone.
+        let missing = |e: &Refusal| matches!(e, Refusal::NotFound { .. }) || e.to_string().contains("404 Not Found");
         match self.wait(names.next()) {
             None | Some(Ok(_)) => Ok(()),
-            Some(Err(Refusal::NotFound { .. })) => Err(Error::store(format!("{}: there is no such bucket", self.url))
+            Some(Err(e)) if missing(&e) => Err(Error::store(format!("{}: there is no such bucket", self.url))
                 .with_hint("create it with the provider's own tool, or name another store")),
             Some(Err(e)) => Err(self.refused("", e)),
         }

@@ -67,14 +67,20 @@ fn mpi_ranks_on_one_node_or_two_make_what_as_many_threads_make() {
     assert_eq!(made(&study, "transfer"), made(&threads, "transfer"));
 }
 
-#[test]
-fn a_killed_rank_is_named_and_its_cell_continues() {
-    let Some(_cluster) = cluster() else { return };
-    let Some(words) = ranks_with() else { return };
+/// A pre-training that takes a while, run on this machine, and the same study to be run on the cluster.
+fn long(words: &str) -> (Study, Study) {
     let text = RANKED.replace("epochs: 2", "epochs: 100");
     let (local, study) = (Study::new(&text), study(&text));
     local.ran(&["pretrain"]);
     std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
+    (local, study)
+}
+
+#[test]
+fn a_killed_rank_is_named_and_its_cell_continues() {
+    let Some(_cluster) = cluster() else { return };
+    let Some(words) = ranks_with() else { return };
+    let (local, study) = long(&words);
     let often = |mut c: Command| {
         c.env("SCALESHOT_CHECKPOINT_S", "0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
@@ -103,10 +109,7 @@ fn a_killed_rank_is_named_and_its_cell_continues() {
 fn mpi_ranks_near_their_time_limit_checkpoint_and_go_on_in_the_same_job() {
     let Some(_cluster) = cluster() else { return };
     let Some(words) = ranks_with() else { return };
-    let text = RANKED.replace("epochs: 2", "epochs: 100");
-    let (local, study) = (Study::new(&text), study(&text));
-    local.ran(&["pretrain"]);
-    std::fs::write(study.path("p.yaml"), format!("{PROFILE}ranks_with: {words}\n")).unwrap();
+    let (local, study) = long(&words);
     let id = detached_with_checkpoints(&study, &["pretrain"]);
     stopped_and_requeued(&study, &id);
     let (code, events, err) = run(&study, &["pretrain"]);

@@ -215,6 +215,12 @@ impl Ledger {
         pairs.iter().map(|&(a, b)| compare(&sides[a], &sides[b])).filter(|s| !s.overlap.is_empty()).collect()
     }
 
+    /// The same of the one table that was added, each with the names that it goes by there.
+    pub fn across_splits_of(&self, d: &Dataset) -> Vec<Overlap> {
+        let name = |row: u32| Names::of(d, row as usize);
+        self.across_splits().into_iter().map(|s| s.named(name, name)).collect()
+    }
+
     fn hash(&self, row: u32) -> Option<&[u8]> {
         self.hashes.get(row as usize)?.as_deref()
     }
@@ -322,8 +328,7 @@ fn compare(left: &Side, right: &Side) -> Shared {
 
 /// Every pair of splits that shares something: train with valid and test, valid with test.
 pub fn across_splits(d: &Dataset) -> Result<Vec<Overlap>> {
-    let name = |row: u32| Names::of(d, row as usize);
-    Ok(Ledger::of(d).across_splits().into_iter().map(|s| s.named(name, name)).collect())
+    Ok(Ledger::of(d).across_splits_of(d))
 }
 
 /// What the right dataset shares with the left one, each with the name it goes by.

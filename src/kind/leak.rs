@@ -54,8 +54,7 @@ pub fn within(cell: &Cell, policy: Leakage, rows: &Dataset) -> Result<()> {
     let mut ledger = Ledger::within();
     ledger.add(rows);
     tell_not_looked_at(cell, &ledger);
-    let name = |row: u32| Names::of(rows, row as usize);
-    judge(cell, policy, &ledger.across_splits().into_iter().map(|s| s.named(name, name)).collect::<Vec<_>>())
+    judge(cell, policy, &ledger.across_splits_of(rows))
 }
 
 /// Silence about near-duplicates must not be taken for their absence.

@@ -175,7 +175,7 @@ fn parse(pid: u32, text: &str) -> Option<(Stat, Duration)> {
     Some((stat, waited))
 }
 
-/// What a process holds, or held at most where it is the only one that matters; 0 where it has ended.
+/// What a process holds now; 0 where it has ended.
 fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

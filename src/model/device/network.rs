@@ -284,7 +284,7 @@ impl Network {
         let less = if net.keep == Keep::Input { "" } else { "checkpoint: blocks keeps less; " };
         let hint = match (goal, fits) {
             (Goal::Infer, _) => "compute on the CPU, or with smaller images".to_string(),
-            (_, 0) => format!("{less}else smaller images or a smaller model"),
+            (_, 0) => format!("{less}smaller images or a smaller model take less"),
             (_, fits) => format!("{less}micro_batch: {fits} fits, and micro_batch: auto finds it"),
         };
         error.with_hint(hint)

@@ -229,6 +229,8 @@ fn shards(folder: &Path, out: &Path, px: u32) -> Result<Value> {
     let files = files(folder)?;
     let decode = DecodeRule { channels: channels(folder), ..Default::default() };
     let prepare = Prepare { px, fit: Fit::Squash, decode, reduce: true };
+    // What an earlier round left is no part of this one.
+    _ = fs::remove_file(out);
     let clock = Clock::now();
     let outcomes = write_shard(out, &Layout::Pixels(prepare.size()), 0..files.len(), |row| {
         let bytes = fs::read(&files[row]).map_err(Error::io(&files[row]))?;

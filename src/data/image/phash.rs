@@ -4,7 +4,7 @@
 //! The picture is squashed to 32 x 32 grey pixels g. With the window w, 1 inside the inscribed circle and fading
 //! to 0 over its last 4 pixels (what a turn brings in at the corners does not count), and the window's mean m,
 //!
-//! C = D (w ∘ (g - m)) Dᵀ, D(k, x) = cos(π k (2 x + 1) / 64), k < 20
+//! C = D (w ∘ (g - m)) Dᵀ, D(k, x) = cos(π k (2 x + 1) / 64), k < 18
 //!
 //! is the discrete cosine transform (DCT-II). The bits are the signs of its 256 lowest coefficients by k² + l²,
 //! the constant left out (after pHash: Zauner 2010). Signs do not see gain and offset.
@@ -42,8 +42,10 @@ pub const BOUNDS: &str = "turned by up to 5 degrees, brightness times 0.8 to 1.2
 pub type Bits = [u64; 4];
 
 const SIDE: usize = 32;
-/// Beyond the highest that a bit has, which is 17; a multiple of what is added side by side.
-const FREQUENCIES: usize = 20;
+/// Beyond the highest frequency that a bit has.
+const HIGHEST: usize = 18;
+/// As many or more, a multiple of what is added side by side.
+const FREQUENCIES: usize = 24;
 /// Standard deviation, in grey levels inside the window, below which a picture is flat.
 const FLAT: f32 = 1.0;
 
@@ -102,21 +104,27 @@ fn turn(degrees: f32) -> Vec<Between> {
 pub fn phash(image: &Pixels) -> Result<Option<Vec<u8>>> {
     let small = resize(image, SIDE as u32, SIDE as u32)?.with_channels(1, Default::default());
     let grey: Grey = std::array::from_fn(|i| f32::from(small.data[i]));
-    let mut turned = [grey; 1 + ANGLES.len()];
+    Ok(orientations_of(&grey).map(|all| all.iter().flatten().flat_map(|word| word.to_le_bytes()).collect()))
+}
+
+/// The bits of a picture upright and turned, or `None` where it has no structure.
+fn orientations_of(grey: &Grey) -> Option<[Bits; 1 + ANGLES.len()]> {
+    let mut turned = [*grey; 1 + ANGLES.len()];
     for (turned, turn) in turned[1..].iter_mut().zip(&TABLES.turns) {
-        *turned = turn_by(&grey, turn);
+        *turned = turn_by(grey, turn);
     }
     let looks = looks(&turned);
     if looks[0].1 < FLAT * FLAT {
-        return Ok(None);
+        return None;
     }
-    let upright = bits(&grey, looks[0].0);
-    let mut out = Vec::with_capacity(WHOLE);
-    for (i, (grey, (mean, variance))) in turned.iter().zip(looks).enumerate() {
-        let bits = if i == 0 || variance < FLAT * FLAT { upright } else { bits(grey, mean) };
-        bits.iter().for_each(|word| out.extend(word.to_le_bytes()));
+    let upright = bits(grey, looks[0].0);
+    let mut all = [upright; 1 + ANGLES.len()];
+    for (all, (grey, (mean, variance))) in all[1..].iter_mut().zip(turned[1..].iter().zip(&looks[1..])) {
+        if *variance >= FLAT * FLAT {
+            *all = bits(grey, *mean);
+        }
     }
-    Ok(Some(out))
+    Some(all)
 }
 
 /// Grey levels of [`SIDE`] x [`SIDE`] pixels.
@@ -157,32 +165,39 @@ fn looks<const N: usize>(pictures: &[Grey; N]) -> [(f32, f32); N] {
 
 fn bits(grey: &Grey, mean: f32) -> Bits {
     let t = &*TABLES;
-    // Rows first: one sum for each row and horizontal frequency.
-    let mut across = [[0.0f32; SIDE]; FREQUENCIES];
+    // By column, then by row: what is added side by side lies side by side.
+    let mut seen = [[0.0f32; SIDE]; SIDE];
     for (y, (row, window)) in grey.chunks_exact(SIDE).zip(&t.window).enumerate() {
-        let seen: [f32; SIDE] = std::array::from_fn(|x| (row[x] - mean) * window[x]);
-        for (column, sum) in across.iter_mut().zip(project(&seen, &t.cosines)) {
-            column[y] = sum;
+        for ((seen, value), window) in seen.iter_mut().zip(row).zip(window) {
+            seen[y] = (value - mean) * window;
         }
     }
-    let coefficients = across.map(|column| project(&column, &t.cosines));
+    let mut across = [[0.0f32; SIDE]; HIGHEST];
+    for (k, across) in across.iter_mut().enumerate() {
+        *across = sums(&seen, |x| t.cosines[x][k]);
+    }
+    let mut coefficients = [[0.0f32; FREQUENCIES]; HIGHEST];
+    for (sum, across) in coefficients.iter_mut().zip(&across) {
+        *sum = sums(&t.cosines, |y| across[y]);
+    }
     let mut out = [0u64; 4];
-    for (i, &(k, l)) in t.order.iter().enumerate() {
-        if coefficients[l][k] > 0.0 {
-            out[i / 64] |= 1 << (i % 64);
+    for (out, order) in out.iter_mut().zip(t.order.chunks(64)) {
+        for (i, &(k, l)) in order.iter().enumerate() {
+            *out |= u64::from(coefficients[l][k] > 0.0) << i;
         }
     }
     out
 }
 
-/// The sum over 32 values by each frequency. Every eighth value is added up first, then the eight sums in order, so
-/// that the result is the same everywhere; frequencies lie beside each other, so that they are added side by side.
-fn project(values: &[f32; SIDE], cosines: &[[f32; FREQUENCIES]; SIDE]) -> [f32; FREQUENCIES] {
-    let mut total = [0.0f32; FREQUENCIES];
+/// The sum of `N` columns of 32 rows, each row times its factor. Every eighth row is added up first, then the eight
+/// sums in order, so that the result is the same everywhere.
+fn sums<const N: usize>(rows: &[[f32; N]; SIDE], factor: impl Fn(usize) -> f32) -> [f32; N] {
+    let mut total = [0.0f32; N];
     for lane in 0..8 {
-        let mut sum = [0.0f32; FREQUENCIES];
+        let mut sum = [0.0f32; N];
         for i in (lane..SIDE).step_by(8) {
-            sum.iter_mut().zip(&cosines[i]).for_each(|(s, c)| *s += values[i] * c);
+            let f = factor(i);
+            sum.iter_mut().zip(&rows[i]).for_each(|(s, value)| *s += value * f);
         }
         total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
     }
@@ -279,7 +294,7 @@ pub(crate) mod tests {
         let cosines = &TABLES.cosines;
         for _ in 0..50 {
             let values: [f32; SIDE] = std::array::from_fn(|_| s.range(-128.0, 128.0) as f32);
-            for (k, sum) in project(&values, cosines).into_iter().enumerate() {
+            for (k, sum) in sums(cosines, |i| values[i]).into_iter().enumerate() {
                 let mut lanes = [0.0f32; 8];
                 (0..SIDE).for_each(|i| lanes[i % 8] += values[i] * cosines[i][k]);
                 assert_eq!(sum, lanes.iter().sum::<f32>(), "frequency {k}");

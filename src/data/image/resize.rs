@@ -1,6 +1,14 @@
 //! Centre-crop and antialiased bilinear resize, as the published code does through Pillow.
 //!
+//! The library that does it is overtaken, to the same bytes, by own loops on CPUs that can permute 64 bytes at once.
 //! Nearest, bicubic and sub-pixel crops are not here; random crops belong to augmentation.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod plans;
+#[cfg(target_arch = "x86_64")]
+mod taps;
 
 use std::cell::RefCell;
 
@@ -41,20 +49,27 @@ pub fn resize_frame(image: &Pixels, frame: Frame, height: u32, width: u32) -> Re
     if height == 0 || width == 0 || image.size.bytes() == 0 {
         return Err(failed("no pixels".into()));
     }
+    let size = ImageSize { height, width, channels: image.size.channels };
+    #[cfg(target_arch = "x86_64")]
+    if let Some(data) = plans::resized(image, frame, height, width) {
+        return Ok(Pixels { size, data });
+    }
+    by_library(image, frame, size).map_err(failed)
+}
+
+/// As [`resize_frame`], on any CPU.
+fn by_library(image: &Pixels, frame: Frame, size: ImageSize) -> std::result::Result<Pixels, String> {
     let kind = if image.size.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let source = images::ImageRef::new(image.size.width, image.size.height, &image.data, kind)
-        .map_err(|e| failed(e.to_string()))?;
-    let mut target = images::Image::new(width, height, kind);
+    let source = images::ImageRef::new(image.size.width, image.size.height, &image.data, kind);
+    let source = source.map_err(|e| e.to_string())?;
+    let mut target = images::Image::new(size.width, size.height, kind);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false).crop(
         frame.left,
         frame.top,
         frame.width,
         frame.height,
     );
-    RESIZER
-        .with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))
-        .map_err(|e| failed(e.to_string()))?;
-    let size = ImageSize { height, width, channels: image.size.channels };
+    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options)).map_err(|e| e.to_string())?;
     Ok(Pixels { size, data: target.into_vec() })
 }
 

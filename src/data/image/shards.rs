@@ -5,6 +5,7 @@
 //! compression: shards are mapped and used in place.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     fs::File,
     io::{BufWriter, Write},
@@ -35,6 +36,11 @@ pub(super) const ENCODED: &str = "encoded";
 
 /// The most pixels that are written at once.
 const TOGETHER_BYTES: usize = 2 << 20;
+
+thread_local! {
+    /// What a thread writes at once, kept for its next images: new memory costs as much as the copy.
+    static TOGETHER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// What a shard holds of each image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +110,11 @@ fn write_pixels(
     let place = |slot: usize| start + (slot * bytes) as u64;
     // Neighbours are written together: a lock and a look for room for each image by itself cost as much as the copy.
     let together = (TOGETHER_BYTES / bytes).clamp(1, 8).min(rows.len() / (4 * rayon::current_num_threads())).max(1);
-    let several = |pixels: &mut Vec<u8>, first: usize| -> Result<Outcomes> {
+    let several = |first: usize| -> Result<Outcomes> {
         let last = (first + together).min(rows.len());
         let mut outcomes = Vec::with_capacity(last - first);
+        // Taken and put back, since a load may do another group's work while it waits.
+        let mut pixels = TOGETHER.take();
         pixels.clear();
         for i in first..last {
             let outcome = match load(rows.start + i) {
@@ -127,12 +135,11 @@ fn write_pixels(
             }
             outcomes.push(outcome);
         }
-        file.write_all_at(pixels, place(first)).map_err(Error::io(path))?;
+        file.write_all_at(&pixels, place(first)).map_err(Error::io(path))?;
+        TOGETHER.set(pixels);
         Ok(outcomes)
     };
-    let starts = (0..rows.len().div_ceil(together))
-        .into_par_iter()
-        .map_init(Vec::new, |pixels, n| several(pixels, n * together));
+    let starts = (0..rows.len().div_ceil(together)).into_par_iter().map(|n| several(n * together));
     let outcomes: Outcomes = starts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let (mut slots, mut moved) = (0, vec![0; bytes]);
     for (i, _) in outcomes.iter().enumerate().filter(|(_, o)| o.is_ok()) {

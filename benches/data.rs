@@ -140,7 +140,7 @@ fn tables(trees: &Path, out: &Path) -> Result<Value> {
     }
     let views: Vec<(String, &dyn Table)> = parts.iter().map(|(n, d)| (n.clone(), d as &dyn Table)).collect();
     let mut writer = TableWriter::new(out);
-    let report = merge_into(&views, &spec, &[], &mut |piece| writer.append(piece))?;
+    let report = merge_into(&views, &spec, &[], out.parent(), &mut |piece| writer.append(piece))?;
     writer.finish()?;
     let [rows, read] = ["rows_kept", "rows_read"].map(|measure| report.get("total", measure, None));
     Ok(json!({"rows": rows, "read": read, "read_s": read_s}))
@@ -308,15 +308,15 @@ fn merge_rows(rules: &str, table: &Path, out: &Path) -> Result<Value> {
         }
         _ => json!({"views": ["PA", "AP"]}),
     })?;
-    let (mut writer, mut ledger) = (TableWriter::new(out), Ledger::default());
-    let report = merge_into(&[("generated".into(), &part as &dyn Table)], &spec, &[], &mut |piece| {
+    let (mut writer, mut ledger) = (TableWriter::new(out), Ledger::new(out.parent()));
+    let report = merge_into(&[("generated".into(), &part as &dyn Table)], &spec, &[], out.parent(), &mut |piece| {
         if rules == "memory" {
-            ledger.add(piece);
+            ledger.add(piece)?;
         }
         writer.append(piece)
     })?;
     writer.finish()?;
-    let shared = ledger.across_splits().len();
+    let shared = ledger.across_splits()?.len();
     Ok(json!({"rows": part.rows(), "kept": report.get("total", "rows_kept", None), "shared": shared}))
 }
 

@@ -96,7 +96,7 @@ fn the_covid_sets_share_images_and_near_duplicates() {
         Dataset::read_parquet(&store.local(&file).unwrap(), false).unwrap()
     };
     let (covid, covidx) = (table("covid_px"), table("covidx_px"));
-    let shared = leakage::between(("covid", &covid), ("covidx", &covidx));
+    let shared = leakage::between(("covid", &covid), ("covidx", &covidx)).unwrap();
     println!("{shared}");
     assert!(shared.images >= 200, "{shared}");
     assert_eq!(shared.near_images, Some(near_by_every_pair(&covid, &covidx)), "{shared}");

@@ -130,3 +130,128 @@ fn a_wrong_predicate_says_what_is_wrong_and_no_plan() {
     let said = String::from_utf8_lossy(&study.output(&["run", "x.yaml"]).stderr).into_owned();
     assert!(!said.contains("SCAN") && !said.contains("predicate.parquet"), "{said}");
 }
+
+/// What is expected of bad input.
+enum Told {
+    /// The run fails with these words.
+    Refused(&'static str),
+    /// It ends well, and a note has this count and these words.
+    Counted(u64, &'static str),
+}
+
+/// Every file below a folder but the store's and the reports', with its bytes.
+fn outside(study: &Study) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut open) = (std::collections::BTreeMap::new(), vec![study.folder.path().to_path_buf()]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if [".scaleshot", "reports"].iter().any(|n| path.ends_with(n)) {
+                continue;
+            } else if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.clone(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+const TABLE: &str = "nih/Data_Entry_2017.csv";
+
+#[test]
+fn bad_input_is_refused_or_counted_as_declared_and_nothing_is_written_outside_the_store() {
+    use Told::*;
+    let edited = |from: &'static str, to: &'static str| {
+        move |study: &Study| {
+            let text = std::fs::read_to_string(study.path(TABLE)).unwrap();
+            assert!(text.contains(from));
+            std::fs::write(study.path(TABLE), text.replacen(from, to, 1)).unwrap();
+        }
+    };
+    let cut_gzip = |study: &Study| {
+        let mut table = std::fs::read(study.path(TABLE)).unwrap();
+        table = table.repeat(2_000);
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        std::io::Write::write_all(&mut gz, &table).unwrap();
+        let whole = gz.finish().unwrap();
+        std::fs::remove_file(study.path(TABLE)).unwrap();
+        std::fs::write(study.path("nih/Data_Entry_2017.csv.gz"), &whole[..whole.len() / 2]).unwrap();
+    };
+    // Both are shapes of one mistake: a table whose last row is not whole.
+    let cut_row = |study: &Study| {
+        let table = std::fs::read(study.path(TABLE)).unwrap();
+        std::fs::write(study.path(TABLE), &table[..table.len() - 5]).unwrap();
+    };
+    let evil_pickle = |study: &Study| {
+        std::fs::create_dir(study.path("cifar")).unwrap();
+        let touch = b"\x80\x02cposix\nsystem\nU\x0btouch pwned\x85R.";
+        ["meta", "train", "test"].iter().for_each(|f| std::fs::write(study.path("cifar").join(f), touch).unwrap());
+        let cifar = "pipeline: kept\nnodes:\n  nih: { dataset: { format: cifar100, root: cifar } }\n";
+        std::fs::write(study.path("x.yaml"), cifar).unwrap();
+    };
+    type Spoil<'a> = Box<dyn Fn(&Study) + 'a>;
+    let cases: Vec<(&str, Spoil, &str, Told)> = vec![
+        ("a cut gzip file", Box::new(cut_gzip), "", Refused("Data_Entry_2017.csv.gz:")),
+        ("a cut row", Box::new(cut_row), "", Counted(1, "5 fields where the header has 6 (Data_Entry_2017.csv:11)")),
+        (
+            "a cut row, strictly",
+            Box::new(cut_row),
+            ", odd_rows: error",
+            Refused("Data_Entry_2017.csv:11: 5 fields where the header has 6"),
+        ),
+        (
+            "a wrong header",
+            Box::new(edited("Image Index", "Image Indx")),
+            "",
+            Refused("Data_Entry_2017.csv:1: missing column Image Index"),
+        ),
+        ("a missing column", Box::new(edited(",Patient Age", "")), "", Refused("missing column Patient Age")),
+        (
+            "an id twice",
+            Box::new(edited("\n2.png", "\n1.png")),
+            "",
+            Counted(1, "the image was listed before (Data_Entry_2017.csv:3: "),
+        ),
+        (
+            "an id twice, strictly",
+            Box::new(edited("\n2.png", "\n1.png")),
+            ", odd_rows: error",
+            Refused("Data_Entry_2017.csv:3: the image was listed before: "),
+        ),
+        (
+            "a label that is none",
+            Box::new(edited("Mass", "Gout")),
+            "",
+            Counted(1, "a finding is not one of the 14 (Data_Entry_2017.csv:4: Gout)"),
+        ),
+        (
+            "a label that is none, strictly",
+            Box::new(edited("Mass", "Gout")),
+            ", odd_rows: error",
+            Refused("Data_Entry_2017.csv:4: a finding is not one of the 14: Gout"),
+        ),
+        (
+            "a pickle with code",
+            Box::new(evil_pickle),
+            "",
+            Refused("meta: cannot be read as a pickle: it asks for posix.system"),
+        ),
+    ];
+    for (what, spoil, more, told) in cases {
+        let pipeline = KEPT.replace("missing: keep", &format!("missing: keep{more}"));
+        let study = Study::new(&pipeline.replace("POLICY", "report"));
+        write_nih(&study.path("nih"), &["1.png"]);
+        spoil(&study);
+        let before = outside(&study);
+        match told {
+            Refused(words) => fails(&study, words),
+            Counted(count, words) => {
+                study.must(&["run", "x.yaml"]);
+                let notes = notes(&study, "nih");
+                assert!(notes.iter().any(|(_, n, detail)| *n == count && detail.contains(words)), "{what}: {notes:?}");
+            }
+        }
+        assert!(outside(&study) == before, "{what}: something was written outside the store");
+    }
+}

@@ -22,10 +22,10 @@ pub fn all_differ(items: impl Iterator<Item = impl Hash>) -> bool {
     hashes.windows(2).all(|pair| pair[0] != pair[1])
 }
 
-/// 64 bits of a text, the same in every process: for counting texts that differ, not for telling them apart where
+/// 128 bits of a text, the same in every process: for counting texts that differ, not for telling them apart where
 /// someone may have made them collide.
-pub fn short(text: &str) -> u64 {
-    foldhash::quality::FixedState::with_seed(0).hash_one(text)
+pub fn wide(text: &str) -> [u64; 2] {
+    [0, 1].map(|seed| foldhash::quality::FixedState::with_seed(seed).hash_one(text))
 }
 
 #[cfg(test)]
@@ -37,7 +37,10 @@ mod tests {
         let texts: Vec<String> = (0..10_000).map(|i| i.to_string()).collect();
         assert!(all_differ(texts.iter()));
         assert!(!all_differ(texts.iter().chain(&texts[77..78])));
-        let shorts: QuickSet<u64> = texts.iter().map(|t| short(t)).collect();
-        assert_eq!(shorts.len(), texts.len());
+        // Each half tells them apart, so that both are needed for none of them to be taken for another by chance.
+        for half in 0..2 {
+            let halves: QuickSet<u64> = texts.iter().map(|t| wide(t)[half]).collect();
+            assert_eq!(halves.len(), texts.len());
+        }
     }
 }

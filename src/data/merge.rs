@@ -9,17 +9,21 @@
 //! 4. `split` draws the splits, per source, so that adding a source moves no row of those before it; a patient whom an
 //!    earlier source has keeps the split drawn there
 //!
-//! Sources pass through in pieces. What is held of each row is a few bytes where a rule asks for them: 8 a patient
-//! for the table and `unique_patients`, 8 an image for `duplicates`, about 50 a patient for `split: patient` and 8 of
-//! those sources that others follow. Names in lists that no row has are noted. Only `split: ratio`, whose published order is a shuffle, holds a whole source. It reads no image and judges no
-//! leakage: that is [`super::leakage`], on the result.
+//! Sources pass through in pieces. Rules that ask for all rows first (`unique_patients`, `duplicates`, `split: patient`)
+//! have them read twice, and what they remember is sorted on disk ([`verdict`]): a bit a row stays in memory. Only
+//! `split: ratio`, whose published order is a shuffle, holds a whole source. Names in lists that no row has are noted.
+//! It reads no image and judges no leakage: that is [`super::leakage`], on the result.
 
 mod named;
 mod tally;
+mod verdict;
 
 pub use tally::{MergeNote, MergeReport, ReportRow};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use arrow::array::Array;
 use schemars::JsonSchema;
@@ -27,14 +31,14 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     named::{Named, Of},
-    tally::Tally,
+    tally::{Patients, Tally},
+    verdict::Verdict,
 };
 use super::{
     dataset::{Dataset, Task},
-    hashed::QuickSet,
     labels::{self, LabelMap, Uncertain},
-    leakage::{self, KeepOut},
-    split::{self, Placed, SplitRule},
+    leakage::KeepOut,
+    split::{self, SplitRule},
     stream::Table,
 };
 use crate::error::{Error, Result, nearest};
@@ -144,7 +148,8 @@ pub enum Duplicates {
 }
 
 /// Merges the named parts in their order, and hands the result to `sink` piece by piece. Rows that share a patient
-/// or an image with `keep_out` are left out.
+/// or an image with `keep_out` are left out. What has to be sorted lies in the folder `scratch`, in files without a
+/// name; without a folder it stays in memory.
 ///
 /// # Errors
 /// Parts that predict different things, a label that no part has, an empty intersection, no row left, a
@@ -153,6 +158,7 @@ pub fn merge_into(
     parts: &[(String, &dyn Table)],
     spec: &MergeSpec,
     keep_out: &[KeepOut],
+    scratch: Option<&Path>,
     sink: &mut dyn FnMut(&Dataset) -> Result<()>,
 ) -> Result<MergeReport> {
     if parts.is_empty() {
@@ -169,21 +175,30 @@ pub fn merge_into(
     let names = chosen(&sources, &spec.labels)?;
     // The columns of the result: a head of every source, as its pieces will be.
     let heads = sources
-        .iter_mut()
-        .map(|s| split::head(&s.pick(s.labelled.clone(), &names)?, &spec.split))
+        .iter()
+        .map(|s| split::head(&s.picked(&s.labelled, &names)?.0, &spec.split))
         .collect::<Result<Vec<_>>>()?;
     let head = Dataset::concat(&heads)?.slice(0, 0)?;
-    let (mut report, mut total) = (MergeReport::default(), Tally::default());
-    let (mut met, last) = (Met::of(spec), sources.len() - 1);
+    let mut lists = lists(spec);
+    let verdicts = match verdict::asked_for(spec) {
+        true => verdict::decide(&mut sources, &names, spec, &mut lists, scratch)?,
+        false => Vec::new(),
+    };
+    let (mut tallies, mut patients) = (Vec::with_capacity(sources.len()), Patients::new(scratch));
     for (at, source) in sources.iter_mut().enumerate() {
         let mut tally = Tally::default();
-        met.more = at < last;
-        source.run(&names, &mut met, &mut |piece| {
+        source.run(&names, &mut lists, verdicts.get(at), &mut |piece| {
             // A head with its columns gives every piece the columns of all sources.
             let piece = Dataset::concat(&[head.clone(), piece])?;
             tally.add(&piece);
+            patients.add(at, &piece)?;
             if piece.rows() == 0 { Ok(()) } else { sink(&piece) }
         })?;
+        tallies.push(tally);
+    }
+    let (mut report, mut total) = (MergeReport::default(), Tally::default());
+    patients.tell(&mut tallies, &mut total)?;
+    for (source, tally) in sources.iter().zip(tallies) {
         source.tell(&mut report);
         tally.tell(source.name, &mut report);
         total.join(tally);
@@ -191,7 +206,7 @@ pub fn merge_into(
     if total.rows == 0 {
         return Err(Error::invalid("no row is left after the merge's filters"));
     }
-    for (count, detail) in met.lists.iter().filter_map(Named::unmet) {
+    for (count, detail) in lists.iter().filter_map(Named::unmet) {
         report.notes.push(MergeNote { what: "unknown_names", count, detail });
     }
     if let SplitRule::Lists(lists) = &spec.split {
@@ -214,40 +229,24 @@ pub fn merge_into(
 pub fn merge(parts: &[(String, Dataset)], spec: &MergeSpec) -> Result<(Dataset, MergeReport)> {
     let tables: Vec<(String, &dyn Table)> = parts.iter().map(|(n, d)| (n.clone(), d as &dyn Table)).collect();
     let mut pieces = Vec::new();
-    let report = merge_into(&tables, spec, &[], &mut |piece| {
+    let report = merge_into(&tables, spec, &[], None, &mut |piece| {
         pieces.push(piece.clone());
         Ok(())
     })?;
     Ok((Dataset::concat(&pieces)?, report))
 }
 
-/// What was met so far, in this source and those before it.
-struct Met<'a> {
-    copies: QuickSet<u64>,
-    patients: QuickSet<u64>,
-    /// Splits of the patients of earlier sources, under `split: patient`.
-    placed: Placed,
-    /// Whether another source follows.
-    more: bool,
-    /// The blacklist first.
-    lists: Vec<Named<'a>>,
-}
-
-const BLACKLIST: usize = 0;
-
-impl<'a> Met<'a> {
-    fn of(spec: &'a MergeSpec) -> Self {
-        let mut lists = vec![Named::new("blacklist", Of::Images, &spec.blacklist)];
-        if let Some(filter) = &spec.patients {
-            lists.push(Named::new("patients.only", Of::Patients, filter.only.iter().flatten()));
-            lists.push(Named::new("patients.except", Of::Patients, &filter.except));
-        }
-        if let SplitRule::Lists(of) = &spec.split {
-            lists.push(Named::new("split.lists", Of::Both, of.values().flatten()));
-        }
-        let (copies, patients, placed) = Default::default();
-        Met { copies, patients, placed, more: false, lists }
+/// The lists of names that the specification has; the blacklist first.
+fn lists(spec: &MergeSpec) -> Vec<Named<'_>> {
+    let mut lists = vec![Named::new("blacklist", Of::Images, &spec.blacklist)];
+    if let Some(filter) = &spec.patients {
+        lists.push(Named::new("patients.only", Of::Patients, filter.only.iter().flatten()));
+        lists.push(Named::new("patients.except", Of::Patients, &filter.except));
     }
+    if let SplitRule::Lists(of) = &spec.split {
+        lists.push(Named::new("split.lists", Of::Both, of.values().flatten()));
+    }
+    lists
 }
 
 /// One part on its way through the steps.
@@ -259,102 +258,60 @@ struct Source<'a> {
     /// The head after the label map.
     labelled: Dataset,
     dropped: Vec<(&'static str, u64)>,
-    /// Whether drops are counted; not when a source is read again.
-    counting: bool,
-    decisions: Decisions,
-    /// The first copy under `duplicates: error`, and how many there are.
-    copy: Option<(String, u64)>,
-}
-
-/// What rules that remember rows decided, so that a second reading decides the same.
-#[derive(Default)]
-struct Decisions {
-    made: Vec<bool>,
-    /// Whether there will be a second reading.
-    recording: bool,
-    /// In it: how many were told again.
-    told: Option<usize>,
-}
-
-impl Decisions {
-    fn make(&mut self, decide: impl FnOnce() -> bool) -> bool {
-        if let Some(told) = &mut self.told {
-            *told += 1;
-            return self.made[*told - 1];
-        }
-        let decision = decide();
-        if self.recording {
-            self.made.push(decision);
-        }
-        decision
-    }
 }
 
 impl<'a> Source<'a> {
     fn new(name: &'a str, table: &'a dyn Table, spec: &'a MergeSpec, keep_out: &'a [KeepOut]) -> Result<Self> {
-        let mut source = Source {
-            name,
-            table,
-            spec,
-            keep_out,
-            labelled: table.head()?,
-            dropped: Vec::new(),
-            counting: true,
-            decisions: Decisions::default(),
-            copy: None,
-        };
+        let mut source = Source { name, table, spec, keep_out, labelled: table.head()?, dropped: Vec::new() };
         // Run on no rows, the steps list their rules in order.
         let head = source.map_labels(source.labelled.clone())?;
-        source.labelled = source.filter(head, &mut Met::of(spec))?;
+        source.labelled = source.filter(head, &mut lists(spec))?;
+        if spec.unique_patients && source.labelled.text("patient").is_some() {
+            source.note("unique_patients", 0);
+        }
+        if spec.duplicates != Duplicates::Keep && source.labelled.binary("digest").is_some() {
+            source.note("duplicates", 0);
+        }
         Ok(source)
     }
 
-    /// All pieces through all steps, in order.
-    fn run(&mut self, names: &[String], met: &mut Met, sink: &mut dyn FnMut(Dataset) -> Result<()>) -> Result<()> {
-        let table = self.table;
-        match &self.spec.split {
-            SplitRule::AsRead | SplitRule::Lists(_) => {
-                for piece in table.pieces()? {
-                    let piece = self.step(piece?, names, met)?;
-                    sink(split::split(&piece, &self.spec.split)?)?;
+    /// All pieces through all steps, in order; those that a verdict was given on, as it says.
+    fn run(
+        &mut self,
+        names: &[String],
+        lists: &mut [Named],
+        verdict: Option<&Verdict>,
+        sink: &mut dyn FnMut(Dataset) -> Result<()>,
+    ) -> Result<()> {
+        let (table, rule) = (self.table, &self.spec.split);
+        let mut whole = vec![split::head(&self.picked(&self.labelled, names)?.0, &SplitRule::AsRead)?];
+        let mut start = 0;
+        for piece in table.pieces()? {
+            let piece = piece?;
+            let (first, count) = (start, piece.rows());
+            start += count;
+            let piece = match verdict {
+                Some(verdict) => {
+                    let rows = verdict.rows(first, count);
+                    self.map_labels(if rows.len() < count { piece.take(&rows)? } else { piece })?
                 }
-                self.stop_at_copies()
-            }
-            SplitRule::Patient(ratio) => {
-                self.decisions.recording = true;
-                let mut patients = split::Patients::default();
-                for piece in table.pieces()? {
-                    patients.add(&self.step(piece?, names, met)?, ratio.seed)?;
+                None => {
+                    let piece = self.map_labels(piece)?;
+                    self.filter(piece, lists)?
                 }
-                self.stop_at_copies()?;
-                let cut = patients.cut(ratio)?;
-                let mut placed = std::mem::take(&mut met.placed);
-                (self.counting, self.decisions.told) = (false, Some(0));
-                for piece in table.pieces()? {
-                    sink(cut.apply(&self.step(piece?, names, met)?, &placed)?)?;
-                }
-                self.decisions = Decisions::default();
-                if met.more {
-                    patients.place(&cut, &mut placed);
-                    met.placed = placed;
-                }
-                Ok(())
-            }
-            SplitRule::Ratio(_) => {
-                let mut whole = vec![split::head(&self.pick(self.labelled.clone(), names)?, &SplitRule::AsRead)?];
-                for piece in table.pieces()? {
-                    whole.push(self.step(piece?, names, met)?);
-                }
-                self.stop_at_copies()?;
-                sink(split::split(&Dataset::concat(&whole)?, &self.spec.split)?)
+            };
+            let (piece, other_class) = self.picked(&piece, names)?;
+            self.note("class", other_class);
+            match (rule, verdict.and_then(|v| v.cut.as_ref())) {
+                (SplitRule::Ratio(_), _) => whole.push(piece),
+                (_, Some(cut)) => sink(cut.apply(&piece)?)?,
+                (_, None) => sink(split::split(&piece, rule)?)?,
             }
         }
-    }
-
-    fn step(&mut self, piece: Dataset, names: &[String], met: &mut Met) -> Result<Dataset> {
-        let piece = self.map_labels(piece)?;
-        let piece = self.filter(piece, met)?;
-        self.pick(piece, names)
+        if let SplitRule::Ratio(_) = rule {
+            sink(split::split(&Dataset::concat(&whole)?, rule)?)?;
+        }
+        Ok(())
     }
 
     fn map_labels(&mut self, piece: Dataset) -> Result<Dataset> {
@@ -375,8 +332,7 @@ impl<'a> Source<'a> {
 
     fn note(&mut self, rule: &'static str, count: u64) {
         match self.dropped.iter_mut().find(|(r, _)| *r == rule) {
-            Some((_, n)) if self.counting => *n += count,
-            Some(_) => {}
+            Some((_, n)) => *n += count,
             None => self.dropped.push((rule, count)),
         }
     }
@@ -389,17 +345,17 @@ impl<'a> Source<'a> {
         if dropped > 0 { piece.take(&rows) } else { Ok(piece) }
     }
 
-    fn filter(&mut self, mut piece: Dataset, met: &mut Met) -> Result<Dataset> {
+    fn filter(&mut self, mut piece: Dataset, lists: &mut [Named]) -> Result<Dataset> {
         let spec = self.spec;
-        met.lists.iter_mut().try_for_each(|list| list.meet(&piece))?;
+        lists.iter_mut().try_for_each(|list| list.meet(&piece))?;
         for other in self.keep_out {
             let before = piece.rows();
             piece = other.rest(&piece)?;
             self.note("without", (before - piece.rows()) as u64);
         }
-        if !spec.blacklist.is_empty() {
+        if let Some(blacklist) = lists.first().filter(|_| !spec.blacklist.is_empty()) {
             let (d, images) = (piece.clone(), piece.images()?.clone());
-            piece = self.keep(d, "blacklist", |i| !met.lists[BLACKLIST].holds(images.value(i)))?;
+            piece = self.keep(d, "blacklist", |i| !blacklist.holds(images.value(i)))?;
         }
         if let (Some(wanted), Some(views)) = (&spec.views, piece.text("view").cloned()) {
             piece = self.keep(piece, "views", |i| views.is_valid(i) && wanted.iter().any(|w| w == views.value(i)))?;
@@ -415,47 +371,26 @@ impl<'a> Source<'a> {
             let patient = |i: usize| patients.as_ref().filter(|p| p.is_valid(i)).map(|p| p.value(i).to_string());
             piece = self.keep(piece, "patients", |i| filter.takes(patient(i)))?;
         }
-        if let (true, Some(patients)) = (spec.unique_patients, piece.text("patient").cloned()) {
-            let mut decisions = std::mem::take(&mut self.decisions);
-            let new = |i: usize| {
-                decisions
-                    .make(|| patients.is_null(i) || met.patients.insert(leakage::short(patients.value(i).as_bytes())))
-            };
-            piece = self.keep(piece, "unique_patients", new)?;
-            self.decisions = decisions;
-        }
-        if spec.duplicates != Duplicates::Keep && piece.binary("digest").is_some() {
-            let contents = leakage::contents(&piece);
-            let mut decisions = std::mem::take(&mut self.decisions);
-            let images = piece.images()?.clone();
-            let mut copy = self.copy.take();
-            let new = |i: usize| {
-                let new = decisions.make(|| contents[i] == 0 || met.copies.insert(contents[i]));
-                if !new {
-                    copy.get_or_insert_with(|| (images.value(i).into(), 0)).1 += 1;
-                }
-                new
-            };
-            piece = self.keep(piece, "duplicates", new)?;
-            (self.decisions, self.copy) = (decisions, copy);
-        }
         Ok(piece)
     }
 
-    fn stop_at_copies(&self) -> Result<()> {
-        match &self.copy {
-            Some((image, n)) if self.spec.duplicates == Duplicates::Error => {
-                let text = format!("{}: {n} images are copies of others; the first is {image}", self.name);
-                Err(Error::invalid(text).with_hint("set duplicates: drop to keep one of each"))
-            }
-            _ => Ok(()),
-        }
+    /// What the result takes of a piece, and how many rows are of no class of it.
+    fn picked(&self, piece: &Dataset, names: &[String]) -> Result<(Dataset, u64)> {
+        let (data, dropped) = labels::select(piece, names)?;
+        Ok((if self.spec.healthy { labels::spread_healthy(&data)? } else { data }, dropped))
     }
 
-    fn pick(&mut self, piece: Dataset, names: &[String]) -> Result<Dataset> {
-        let (data, dropped) = labels::select(&piece, names)?;
-        self.note("class", dropped);
-        if self.spec.healthy { labels::spread_healthy(&data) } else { Ok(data) }
+    /// The name of a row's image.
+    fn image(&self, row: u32) -> Result<String> {
+        let mut left = row as usize;
+        for piece in self.table.pieces()? {
+            let piece = piece?;
+            if left < piece.rows() {
+                return Ok(piece.images()?.value(left).into());
+            }
+            left -= piece.rows();
+        }
+        Err(Error::invalid(format!("bug: {} ends before row {row}", self.name)))
     }
 
     fn tell(&self, report: &mut MergeReport) {

@@ -17,6 +17,7 @@ pub mod normalise;
 pub mod phantom;
 pub mod randaugment;
 pub mod recognize;
+mod runs;
 pub mod sampling;
 pub mod split;
 pub mod stream;

@@ -4,7 +4,8 @@
 //! It assigns; whether patients are shared across the result is for [`super::leakage`] to say.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
+    path::Path,
     sync::Arc,
 };
 
@@ -12,7 +13,7 @@ use arrow::array::{Array, StringArray};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{dataset::Dataset, hashed::QuickSet};
+use super::{dataset::Dataset, hashed::QuickMap, runs::Runs};
 use crate::{
     digest::Digest,
     error::{Error, Result},
@@ -108,9 +109,10 @@ fn by_row(d: &Dataset, r: &Ratio) -> Result<Dataset> {
 }
 
 fn by_patient(d: &Dataset, r: &Ratio) -> Result<Dataset> {
-    let mut patients = Patients::default();
-    patients.add(d, r.seed)?;
-    patients.cut(r)?.apply(d, &Placed::default())
+    let mut patients = Patients::new(None);
+    patients.add(d, r, 0, 0..d.rows() as u32)?;
+    let cuts = patients.cut(r, 1, |_, _| true)?;
+    cuts.first().map_or_else(|| Ok(d.clone()), |cut| cut.apply(d))
 }
 
 /// The table without rows, with the columns that the rule gives it.
@@ -121,59 +123,106 @@ pub(super) fn head(d: &Dataset, rule: &SplitRule) -> Result<Dataset> {
     }
 }
 
-/// The patients of a table that comes in pieces, by what decides their order.
-#[derive(Default)]
-pub(super) struct Patients(BTreeSet<Digest>);
+/// The first 128 bits of what decides a patient's place: they decide it too.
+type Rank = [u64; 2];
 
-/// The splits of patients that are settled, by 64 bits of what decides their order.
-#[derive(Default)]
-pub(super) struct Placed([QuickSet<u64>; 3]);
+/// The patients of tables that come in pieces, in the order of what decides their place.
+pub(super) struct Patients(Runs<4>);
 
-impl Placed {
-    fn split_of(&self, patient: &Digest) -> Option<&'static str> {
-        let patient = short(patient);
-        SPLITS.into_iter().zip(&self.0).find(|(_, of)| of.contains(&patient)).map(|(split, _)| split)
-    }
-}
-
-fn short(patient: &Digest) -> u64 {
-    patient.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// Which patients come into which split: their digests stand below or above two limits.
+/// Which patients of a source come into which split: those below or above two limits, but for a few.
 pub(super) struct PatientCut {
     ratio: Ratio,
-    /// The first digest that is not for training, and the first that is for testing; `None` past the end.
-    limits: [Option<Digest>; 2],
+    /// The first rank that is not for training, and the first that is for testing; `None` past the end.
+    limits: [Option<Rank>; 2],
+    /// Patients whom an earlier source has put elsewhere than the limits say.
+    moved: QuickMap<Rank, &'static str>,
 }
 
 impl Patients {
-    pub fn add(&mut self, d: &Dataset, seed: u32) -> Result<()> {
-        self.0.extend(groups(d)?.iter().map(|p| rank("split", seed.into(), p)));
+    pub fn new(scratch: Option<&Path>) -> Self {
+        Patients(Runs::new(scratch))
+    }
+
+    /// Adds the patients of rows of a source, which are numbered.
+    pub fn add(&mut self, d: &Dataset, r: &Ratio, source: usize, rows: impl Iterator<Item = u32>) -> Result<()> {
+        let mut before = None;
+        for (patient, row) in groups(d)?.into_iter().zip(rows) {
+            let [a, b] = match &before {
+                Some((known, rank)) if *known == patient => *rank,
+                _ => place(r, &patient),
+            };
+            self.0.push([a, b, source as u64, row.into()])?;
+            before = Some((patient, [a, b]));
+        }
         Ok(())
     }
 
-    pub fn cut(&self, ratio: &Ratio) -> Result<PatientCut> {
+    /// The cut of each source, over the patients of whom some row is kept. Where several sources have a patient, the
+    /// first decides.
+    pub fn cut(&mut self, ratio: &Ratio, sources: usize, kept: impl Fn(usize, u32) -> bool) -> Result<Vec<PatientCut>> {
         checked(ratio)?;
-        let (train, valid) = ratio.cut(self.0.len());
-        let limit = |n: usize| self.0.iter().nth(n).copied();
-        Ok(PatientCut { ratio: *ratio, limits: [limit(train), limit(valid)] })
+        let mut counts = vec![0; sources];
+        self.each(&kept, |_, of| of.iter().for_each(|&source| counts[source] += 1))?;
+        let ends: Vec<(usize, usize)> = counts.iter().map(|&n| ratio.cut(n)).collect();
+        let cut = |_| PatientCut { ratio: *ratio, limits: [None; 2], moved: QuickMap::default() };
+        let mut cuts: Vec<PatientCut> = (0..sources).map(cut).collect();
+        let mut met = vec![0; sources];
+        self.each(&kept, |rank, of| {
+            for &source in of {
+                let (train, valid) = ends[source];
+                for (limit, end) in cuts[source].limits.iter_mut().zip([train, valid]) {
+                    if met[source] == end {
+                        *limit = Some(rank);
+                    }
+                }
+                met[source] += 1;
+            }
+        })?;
+        if sources > 1 {
+            self.each(&kept, |rank, of| {
+                let split = cuts[of[0]].split_of(&rank);
+                for &source in &of[1..] {
+                    if cuts[source].split_of(&rank) != split {
+                        cuts[source].moved.insert(rank, split);
+                    }
+                }
+            })?;
+        }
+        Ok(cuts)
     }
 
-    /// Settles what the cut decided, for sources that follow.
-    pub fn place(&self, cut: &PatientCut, placed: &mut Placed) {
-        for patient in &self.0 {
-            if placed.split_of(patient).is_none() {
-                let at = SPLITS.iter().position(|split| *split == cut.split_of(patient)).unwrap_or(0);
-                placed.0[at].insert(short(patient));
+    /// Every patient in order, with the sources that keep a row of it, in order.
+    fn each(&mut self, kept: impl Fn(usize, u32) -> bool, mut visit: impl FnMut(Rank, &[usize])) -> Result<()> {
+        let (mut last, mut of) = (None, Vec::new());
+        for record in self.0.sorted()? {
+            let [a, b, source, row] = record?;
+            let (rank, source) = ([a, b], source as usize);
+            if !kept(source, row as u32) {
+                continue;
+            }
+            if last != Some(rank) {
+                if let Some(last) = last.replace(rank) {
+                    visit(last, &of);
+                }
+                of.clear();
+            }
+            if of.last() != Some(&source) {
+                of.push(source);
             }
         }
+        if let Some(last) = last {
+            visit(last, &of);
+        }
+        Ok(())
     }
 }
 
 impl PatientCut {
-    fn split_of(&self, patient: &Digest) -> &'static str {
-        let below = |limit: Option<Digest>| limit.is_none_or(|l| *patient < l);
+    fn split_of(&self, rank: &Rank) -> &'static str {
+        if let Some(split) = self.moved.get(rank) {
+            return split;
+        }
+        let below = |limit: Option<Rank>| limit.is_none_or(|l| *rank < l);
         match self.limits {
             [train, _] if below(train) => "train",
             [_, valid] if below(valid) => "valid",
@@ -181,15 +230,19 @@ impl PatientCut {
         }
     }
 
-    /// Patients who are placed stay where they are.
-    pub fn apply(&self, d: &Dataset, placed: &Placed) -> Result<Dataset> {
-        let name = |patient: &String| {
-            let digest = rank("split", self.ratio.seed.into(), patient);
-            placed.split_of(&digest).unwrap_or_else(|| self.split_of(&digest))
-        };
-        let splits: StringArray = groups(d)?.iter().map(|p| Some(name(p))).collect();
+    /// Gives rows of the source their split.
+    pub fn apply(&self, d: &Dataset) -> Result<Dataset> {
+        let splits: StringArray =
+            groups(d)?.iter().map(|patient| Some(self.split_of(&place(&self.ratio, patient)))).collect();
         d.with_column("split", Arc::new(splits))
     }
+}
+
+/// A patient's place, from its name and the seed alone.
+fn place(r: &Ratio, patient: &str) -> Rank {
+    let digest = rank("split", r.seed.into(), patient);
+    let (words, _) = digest.0.as_chunks();
+    std::array::from_fn(|i| u64::from_be_bytes(words[i]))
 }
 
 /// What decides a patient's place.

@@ -24,8 +24,9 @@ use crate::error::{Error, Result};
 
 /// Rows of a piece.
 const PIECE: usize = 1 << 13;
-/// Rows of a group in a file that is written in pieces; a group is encoded in memory.
-const GROUP: usize = 1 << 16;
+/// Rows of a group in a file that is written in pieces; a group is encoded in memory, and its reader holds its
+/// dictionaries.
+const GROUP: usize = 1 << 14;
 /// Rows that are encoded together, while as many more may be made and wait.
 const WAITING: usize = PIECE;
 

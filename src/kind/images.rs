@@ -114,7 +114,7 @@ pub enum Unreadable {
 
 impl Kind for Images {
     const NAME: &'static str = "images";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "Decodes, crops and resizes every image once, to Arrow shards that training maps.";
     const FINDS_SOURCES: bool = true;
     type Params = Params;
@@ -175,16 +175,15 @@ impl Kind for Images {
             Ok(made.rows)
         };
         let policy = params.leakage.unwrap_or(Leakage::Report);
-        let mut ledger = Ledger::within();
+        let mut ledger = Ledger::new(Some(cell.work));
         job.run(cell, cell.one("data")?, &mut each, &mut |piece| {
             if policy != Leakage::Allow && piece.text("split").is_some() {
-                ledger.add(&piece);
+                ledger.add(&piece)?;
             }
             out.append(&piece)
         })?;
         let written = out.finish()?;
-        leak::within_file(cell, policy, &ledger, &written.path)?;
-        drop(ledger);
+        leak::within_file(cell, policy, ledger, &written.path)?;
         written.publish(cell, "images", ArtifactType::Images, &files)
     }
 }

@@ -16,12 +16,13 @@ use crate::{
 };
 
 /// Compares the splits of a table that was written piece by piece, from what was kept of its rows.
-pub fn within_file(cell: &Cell, policy: Leakage, ledger: &Ledger, table: &Path) -> Result<()> {
+pub fn within_file(cell: &Cell, policy: Leakage, mut ledger: Ledger, table: &Path) -> Result<()> {
     if policy == Leakage::Allow {
         return Ok(());
     }
-    tell_not_looked_at(cell, ledger);
-    let shared = ledger.across_splits();
+    tell_not_looked_at(cell, &ledger);
+    let shared = ledger.across_splits()?;
+    drop(ledger);
     let wanted: BTreeSet<u32> = shared.iter().map(Shared::rows).flat_map(|(l, r)| l.into_iter().chain(r)).collect();
     let mut names: HashMap<u32, Names> = HashMap::new();
     if !wanted.is_empty() {
@@ -43,7 +44,7 @@ pub fn check(cell: &Cell, policy: Leakage, learned: (&str, &Dataset), tested: (&
     if policy == Leakage::Allow {
         return Ok(());
     }
-    judge(cell, policy, &[leakage::between(learned, tested)])
+    judge(cell, policy, &[leakage::between(learned, tested)?])
 }
 
 /// Compares the splits of one dataset.
@@ -51,10 +52,10 @@ pub fn within(cell: &Cell, policy: Leakage, rows: &Dataset) -> Result<()> {
     if policy == Leakage::Allow {
         return Ok(());
     }
-    let mut ledger = Ledger::within();
-    ledger.add(rows);
+    let mut ledger = Ledger::new(Some(cell.work));
+    ledger.add(rows)?;
     tell_not_looked_at(cell, &ledger);
-    judge(cell, policy, &ledger.across_splits_of(rows))
+    judge(cell, policy, &ledger.across_splits_of(rows)?)
 }
 
 /// Silence about near-duplicates must not be taken for their absence.

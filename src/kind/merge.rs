@@ -44,7 +44,7 @@ const ANY: &[ArtifactType] = &[ArtifactType::Dataset, ArtifactType::Images];
 
 impl Kind for Merge {
     const NAME: &'static str = "merge";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "Merges datasets into one: labels, filters, splits, duplicates, leakage.";
     type Params = Params;
 
@@ -98,10 +98,10 @@ impl Kind for Merge {
         let keep_out =
             others.iter().map(|other| KeepOut::tested(&rows::read(cell, other, false)?)).collect::<Result<Vec<_>>>()?;
         let mut writer = rows::Writer::new(cell, "dataset");
-        let mut ledger = Ledger::within();
-        let report = merge::merge_into(&parts, &params.spec, &keep_out, &mut |piece| {
+        let mut ledger = Ledger::new(Some(cell.work));
+        let report = merge::merge_into(&parts, &params.spec, &keep_out, Some(cell.work), &mut |piece| {
             if params.leakage != Leakage::Allow {
-                ledger.add(piece);
+                ledger.add(piece)?;
             }
             writer.append(piece)
         })?;
@@ -115,8 +115,7 @@ impl Kind for Merge {
             }
         }
         let written = writer.finish()?;
-        leak::within_file(cell, params.leakage, &ledger, &written.path)?;
-        drop(ledger);
+        leak::within_file(cell, params.leakage, ledger, &written.path)?;
         written.publish(cell, "dataset", ArtifactType::Dataset, &shards)?;
         let mut table = Rows::new();
         for row in &report.rows {

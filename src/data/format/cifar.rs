@@ -2,7 +2,12 @@
 //! bytes and 3 × 32 × 32 bytes of pixels, colour by colour; the Python versions are pickles ([`super::cifar_python`]).
 //! Which one a root holds is seen by its files. MATLAB's are not read.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{BufReader, Read as _},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -193,7 +198,10 @@ impl Layout {
         let mut rows = Rows::single(of.name(), classes);
         for (batch, split) in self.batches {
             let file = if python { batch.to_string() } else { format!("{batch}.bin") };
-            let path = table::find(of.root(), &[&file], of.obtain())?;
+            let path = of.root().join(&file);
+            if !path.is_file() {
+                return Err(Error::data(path, None, "no such file").with_hint(of.obtain()));
+            }
             rows.table(&path);
             let labels = match python {
                 true => cifar_python::labels(&path, self.python.labels)?.into_iter().map(Some).collect(),
@@ -218,38 +226,97 @@ impl Layout {
         rows.finish(of.root(), (Missing::Skip, odd_rows), skipped, of.obtain())
     }
 
-    /// The label of every record; none of one that is cut off.
+    /// The label of every record; none of one that is cut off. One record is in memory.
     fn binary_labels(&self, path: &Path, odd_rows: OddRows, skipped: &mut Skipped) -> Result<Vec<Option<i64>>> {
         let size = self.labels + PIXELS;
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let mut labels = Vec::with_capacity(bytes.len() / size);
-        for (i, record) in bytes.chunks(size).enumerate() {
-            if record.len() < size {
-                let detail = format!("{} of {size} bytes", record.len());
-                skipped.odd(odd_rows, "the record is cut off", path, i as u64 + 1, &detail)?;
-                labels.push(None);
-            } else {
-                labels.push(Some(i64::from(record[self.label])));
+        let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+        let (mut labels, mut record) = (Vec::new(), Vec::with_capacity(size));
+        loop {
+            record.clear();
+            match file.by_ref().take(size as u64).read_to_end(&mut record).map_err(Error::io(path))? {
+                0 => return Ok(labels),
+                n if n < size => {
+                    let detail = format!("{n} of {size} bytes");
+                    skipped.odd(odd_rows, "the record is cut off", path, labels.len() as u64 + 1, &detail)?;
+                    labels.push(None);
+                }
+                _ => labels.push(Some(i64::from(record[self.label]))),
             }
         }
-        Ok(labels)
     }
 }
 
-/// The 32 × 32 RGB pixels of one record, channels last. `labels` is the number of label bytes: 1 for
-/// CIFAR-10, 2 for CIFAR-100, 0 where there are pixels alone. `file` only names the file in errors.
-pub fn read_record(file: &Path, bytes: &[u8], record: u32, labels: usize) -> Result<Pixels> {
-    let size = labels + 3 * PLANE;
-    let start = (record as usize).checked_mul(size).map(|s| s + labels);
-    let planes = start.and_then(|s| bytes.get(s..s + 3 * PLANE));
-    let planes = planes.ok_or_else(|| Error::data(file, u64::from(record) + 1, "the file ends before this record"))?;
-    let mut data = vec![0; 3 * PLANE];
-    for (i, pixel) in data.chunks_exact_mut(3).enumerate() {
-        for (c, value) in pixel.iter_mut().enumerate() {
-            *value = planes[c * PLANE + i];
+/// The images of a file, read one by one.
+#[derive(Debug)]
+pub(super) struct Images {
+    file: File,
+    /// Label bytes before the pixels of each: 1 for CIFAR-10, 2 for CIFAR-100, 0 where there are pixels alone.
+    labels: usize,
+    count: u64,
+}
+
+impl Images {
+    /// Of a file of records. Its length tells which set it is of; its labels do where the length fits neither set, since
+    /// its last record is cut off, or both.
+    pub(super) fn of_binary(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        let bytes = file.metadata().map_err(Error::io(path))?.len();
+        let images = |labels: &usize| -> (usize, u64) { (*labels, bytes / (PIXELS + labels) as u64) };
+        let whole: Vec<_> = [1, 2].iter().filter(|l| bytes.is_multiple_of((PIXELS + *l) as u64)).map(images).collect();
+        let (labels, count) = match whole.as_slice() {
+            [one] if bytes > 0 => *one,
+            _ => {
+                let both = [1, 2].map(|l| images(&l));
+                let fit = both.map(|(labels, count)| labels_fit(&file, labels, count).map_err(Error::io(path)));
+                match fit {
+                    [Ok(true), Ok(false)] => both[0],
+                    [Ok(false), Ok(true)] => both[1],
+                    [Err(e), _] | [_, Err(e)] => return Err(e),
+                    _ => {
+                        let message = format!("{bytes} bytes are no records of CIFAR-10 or CIFAR-100");
+                        return Err(Error::data(path, None, message));
+                    }
+                }
+            }
+        };
+        Ok(Images { file, labels, count })
+    }
+
+    /// Of a file of pixels alone.
+    pub(super) fn of_pixels(file: File, count: u64) -> Self {
+        Images { file, labels: 0, count }
+    }
+
+    /// The 32 × 32 RGB pixels of one record, channels last. `path` only names the file in errors.
+    pub(super) fn read_record(&self, path: &Path, record: u32) -> Result<Pixels> {
+        let number = u64::from(record);
+        if number >= self.count {
+            return Err(Error::data(path, number + 1, "the file ends before this record"));
+        }
+        let mut planes = [0; PIXELS];
+        let start = number * (self.labels + PIXELS) as u64 + self.labels as u64;
+        self.file.read_exact_at(&mut planes, start).map_err(Error::io(path))?;
+        let mut data = vec![0; PIXELS];
+        for (i, pixel) in data.chunks_exact_mut(3).enumerate() {
+            for (c, value) in pixel.iter_mut().enumerate() {
+                *value = planes[c * PLANE + i];
+            }
+        }
+        Ok(Pixels { size: ImageSize { height: SIDE as u32, width: SIDE as u32, channels: 3 }, data })
+    }
+}
+
+/// Whether a file has records of so many label bytes, of which each is a label of its set.
+fn labels_fit(file: &File, labels: usize, count: u64) -> std::io::Result<bool> {
+    let classes: &[u8] = if labels == 1 { &[10] } else { &[20, 100] };
+    let mut found = vec![0; labels];
+    for record in 0..count {
+        file.read_exact_at(&mut found, record * (labels + PIXELS) as u64)?;
+        if found.iter().zip(classes).any(|(label, classes)| label >= classes) {
+            return Ok(false);
         }
     }
-    Ok(Pixels { size: ImageSize { height: SIDE as u32, width: SIDE as u32, channels: 3 }, data })
+    Ok(count > 0)
 }
 
 #[cfg(test)]
@@ -267,10 +334,42 @@ mod tests {
 
     #[test]
     fn planes_become_channels_last() {
-        let bytes = [record(&[3]), record(&[4])].concat();
-        let p = read_record(Path::new("b.bin"), &bytes, 1, 1).unwrap();
-        assert_eq!(p.data[(SIDE + 2) * 3..][..4], [200, 100, 50, 7]);
-        assert!(read_record(Path::new("b.bin"), &bytes, 2, 1).is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.bin");
+        for labels in [&[3][..], &[3, 4]] {
+            std::fs::write(&path, [record(labels), record(labels)].concat()).unwrap();
+            let images = Images::of_binary(&path).unwrap();
+            let p = images.read_record(&path, 1).unwrap();
+            assert_eq!(p.data[(SIDE + 2) * 3..][..4], [200, 100, 50, 7]);
+            let e = images.read_record(&path, 2).unwrap_err();
+            assert!(e.to_string().ends_with("b.bin:3: the file ends before this record"), "{e}");
+        }
+        let e = |bytes: Vec<u8>| {
+            std::fs::write(&path, bytes).unwrap();
+            Images::of_binary(&path).unwrap_err().to_string()
+        };
+        assert!(e(vec![0; 100]).ends_with("100 bytes are no records of CIFAR-10 or CIFAR-100"));
+        assert!(e(vec![]).ends_with("0 bytes are no records of CIFAR-10 or CIFAR-100"));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_or_of_either_length_is_known_by_its_labels() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.bin");
+        let bright = |labels: &[u8], n: usize| [labels, &[200; PIXELS]].concat().repeat(n);
+        let cases = [
+            (bright(&[9], 4), 5, 1, 3),
+            (bright(&[19, 99], 4), 3_000, 2, 3),
+            // As many bytes as 3,074 records of the one set have.
+            (bright(&[19, 99], PIXELS + 1), 0, 2, PIXELS as u64 + 1),
+            (bright(&[9], PIXELS + 2), 0, 1, PIXELS as u64 + 2),
+        ];
+        for (bytes, cut, labels, count) in cases {
+            std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+            let images = Images::of_binary(&path).unwrap();
+            assert_eq!((images.labels, images.count), (labels, count));
+            assert_eq!(images.read_record(&path, 1).unwrap().data, [200; PIXELS]);
+        }
     }
 
     #[test]

@@ -1,17 +1,27 @@
 //! CIFAR in its Python version: pickled dictionaries of `data` (n × 3072 uint8, colour by colour) and labels.
 //!
-//! The pickles are read as data by [`crate::pickle`] and never executed.
+//! The pickles are read as data by [`crate::pickle`] and never executed. They lie in memory while they are read, and
+//! so have a greatest size; pixels are then kept in a file.
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
-use super::cifar::PIXELS;
+use super::cifar::{Images, PIXELS};
 use crate::{
     error::{Error, Result},
     pickle::{Pickle, Value},
 };
 
-fn pickle(path: &Path, bytes: &[u8]) -> Result<Pickle> {
-    Pickle::read(bytes).map_err(|e| Error::data(path, None, format!("cannot be read as a pickle: {e}")))
+/// The largest pickle of the sets, CIFAR-100's `train`, has 155 MB.
+const MOST_BYTES: u64 = 512 << 20;
+
+fn pickle(path: &Path) -> Result<Pickle> {
+    let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    if bytes > MOST_BYTES {
+        let message = format!("{bytes} bytes, more than the {MOST_BYTES} that a batch of CIFAR may have");
+        return Err(Error::data(path, None, message).with_hint("use the binary version of the set"));
+    }
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    Pickle::read(&bytes).map_err(|e| Error::data(path, None, format!("cannot be read as a pickle: {e}")))
 }
 
 fn pixels<'a>(path: &Path, p: &'a Pickle) -> Result<&'a [u8]> {
@@ -30,15 +40,18 @@ fn pixels<'a>(path: &Path, p: &'a Pickle) -> Result<&'a [u8]> {
     }
 }
 
-/// All pixels of a batch, 3072 bytes an image.
-pub(super) fn planes(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
-    pixels(path, &pickle(path, bytes)?).map(<[u8]>::to_vec)
+/// The images of a batch, in a file without a name in `scratch`.
+pub(super) fn images(path: &Path, scratch: &Path) -> Result<Images> {
+    let p = pickle(path)?;
+    let planes = pixels(path, &p)?;
+    let mut file = tempfile::tempfile_in(scratch).map_err(Error::io(scratch))?;
+    file.write_all(planes).map_err(Error::io(scratch))?;
+    Ok(Images::of_pixels(file, (planes.len() / PIXELS) as u64))
 }
 
 /// The labels of a batch under `key` (`labels`, `fine_labels`, `coarse_labels`), one an image.
 pub(super) fn labels(path: &Path, key: &str) -> Result<Vec<i64>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let p = pickle(path, &bytes)?;
+    let p = pickle(path)?;
     let images = pixels(path, &p)?.len() / PIXELS;
     let labels = p.entry(key).and_then(|v| p.integers(v));
     let labels = labels.ok_or_else(|| Error::data(path, None, format!("the pickle has no list {key}")))?;
@@ -50,8 +63,7 @@ pub(super) fn labels(path: &Path, key: &str) -> Result<Vec<i64>> {
 
 /// The class names under `key` of a meta file.
 pub(super) fn names(path: &Path, key: &str) -> Result<Vec<String>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let p = pickle(path, &bytes)?;
+    let p = pickle(path)?;
     let names = p.entry(key).and_then(|v| p.texts(v));
     names.ok_or_else(|| Error::data(path, None, format!("the pickle has no list {key}")))
 }
@@ -109,5 +121,15 @@ mod tests {
         assert!(e.contains("train: cannot be read as a pickle: it asks for posix.system"), "{e}");
         assert!(wrong(&hundred[..hundred.len() - 9]).contains("it ends early"));
         assert!(wrong(b"\x80\x02}.").contains("the pickle has no array data"));
+        // A hole of a gigabyte is refused by its length.
+        let dir = fixtures::tree(&[("train", &hundred), ("test", &hundred), ("meta", &meta100)]);
+        let long = std::fs::OpenOptions::new().write(true).open(dir.path().join("train")).unwrap();
+        long.set_len(1 << 30).unwrap();
+        let e = read("cifar100", &dir).unwrap_err();
+        assert!(
+            e.to_string().ends_with("train: 1073741824 bytes, more than the 536870912 that a batch of CIFAR may have"),
+            "{e}"
+        );
+        assert_eq!(e.hint(), Some("use the binary version of the set"));
     }
 }

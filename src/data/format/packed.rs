@@ -9,8 +9,8 @@
 //! | CIFAR, pickled | the first byte of a pickle | the row of `data` |
 //! | CIFAR, binary | a length of whole records | the record |
 //!
-//! LMDB, TFRecord and Parquet files are read piece by piece; MedMNIST's arrays are unpacked to a file that has no name,
-//! CIFAR's records are held in memory.
+//! All are read image by image. MedMNIST's arrays and CIFAR's pickles are unpacked first, to files that have no name; a
+//! pickle is in memory while it is, so that a large one is refused.
 
 use std::{io::Read as _, path::Path};
 
@@ -44,8 +44,7 @@ enum Kind {
     TfRecord(TfRecord),
     Parquet(Box<ParquetImages>),
     Npz(medmnist::Images),
-    /// Records of this many label bytes and 3072 samples.
-    Cifar(Vec<u8>, usize),
+    Cifar(cifar::Images),
 }
 
 impl Packed {
@@ -67,17 +66,10 @@ impl Packed {
         } else if head.starts_with(b"PK") {
             Kind::Npz(medmnist::Images::open(path, scratch)?)
         } else {
-            let bytes = std::fs::read(path).map_err(Error::io(path))?;
-            if head.starts_with(&[0x80]) {
-                Kind::Cifar(cifar_python::planes(path, &bytes)?, 0)
-            } else {
-                let labels = (1..=2).find(|labels| bytes.len().is_multiple_of(cifar::PIXELS + labels));
-                let labels = labels.ok_or_else(|| {
-                    let message = format!("{} bytes are no whole records of CIFAR-10 or CIFAR-100", bytes.len());
-                    Error::data(path, None, message)
-                })?;
-                Kind::Cifar(bytes, labels)
-            }
+            Kind::Cifar(match head.starts_with(&[0x80]) {
+                true => cifar_python::images(path, scratch)?,
+                false => cifar::Images::of_binary(path)?,
+            })
         }))
     }
 
@@ -88,7 +80,7 @@ impl Packed {
             Kind::TfRecord(file) => file.read_record(record),
             Kind::Parquet(file) => file.read_record(record),
             Kind::Npz(images) => images.read_record(path, record).map(Record::Pixels),
-            Kind::Cifar(bytes, labels) => cifar::read_record(path, bytes, record, *labels).map(Record::Pixels),
+            Kind::Cifar(images) => images.read_record(path, record).map(Record::Pixels),
         }
     }
 }

@@ -113,7 +113,7 @@ fn the_covid_sets_share_patients_and_images_and_it_shows() {
     assert_eq!((covidx.rows(), skipped.rows()), (535, 0));
     assert!(across_splits(&covidx).unwrap().is_empty());
     let (covid, covidx) = (digested(&covid, "covid-chestxray-dataset"), digested(&covidx, "COVIDx-CXR2"));
-    let shared = between(("covid", &covid), ("covidx", &covidx));
+    let shared = between(("covid", &covid), ("covidx", &covidx)).unwrap();
     // Its 77 negatives and all positives come from there.
     assert!(shared.images >= 200 && shared.right_rows >= shared.images, "{shared}");
     let nih = covidx.text("patient").unwrap().iter().flatten().filter(|p| p.starts_with("nih:")).count();

@@ -287,6 +287,25 @@ pub(crate) mod tests {
         assert!(near > 2 * RADIUS, "a stranger is {near} away");
     }
 
+    /// Where the bounds end in every respect at once, turned as far as may be and brightened or darkened as far.
+    #[test]
+    fn generated_pictures_at_the_corners_of_the_bounds_stay_within_the_radius() {
+        let (mut outside, mut worst, mut all) = (0, 0, 0);
+        for seed in 0..40 {
+            let image = picture(seed, 160, 200);
+            for degrees in [-5.0, 5.0] {
+                for (gain, offset) in [(0.8, -20.0), (0.8, 20.0), (1.25, -20.0), (1.25, 20.0)] {
+                    let apart = apart(&image, &disturbed(&image, degrees, gain, offset));
+                    worst = worst.max(apart);
+                    outside += usize::from(apart > RADIUS);
+                    all += 1;
+                }
+            }
+        }
+        println!("corners: worst {worst}, {outside} of {all} outside");
+        assert!(outside * 50 <= all, "{outside} of {all} near-duplicates are missed, the worst is {worst} away");
+    }
+
     /// Hashes lie in tables that others made: not one bit may depend on how the sums are laid out.
     #[test]
     fn sums_are_added_in_eight_lanes_to_the_bit() {

@@ -1,6 +1,6 @@
 //! The merge's table: what was read, dropped and kept of each source, counted piece by piece.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, StringArray, UInt64Array},
@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{
         dataset::Dataset,
-        hashed::{self, QuickSet},
+        hashed,
         labels::{self, LabelCount},
+        runs::Runs,
     },
     error::Result,
 };
@@ -84,8 +85,8 @@ impl MergeReport {
 pub(super) struct Tally {
     pub rows: u64,
     labels: Vec<LabelCount>,
-    /// By 64 bits of each, so that a million patients take a few megabytes.
-    patients: Option<QuickSet<u64>>,
+    /// Patients, where there is such a column; see [`Patients`].
+    pub patients: Option<u64>,
     values: [Option<BTreeMap<Option<String>, u64>>; 2],
 }
 
@@ -96,16 +97,6 @@ impl Tally {
     pub fn add(&mut self, d: &Dataset) {
         self.rows += d.rows() as u64;
         merge_counts(&mut self.labels, labels::counts(d));
-        if let Some(column) = d.text("patient") {
-            let patients = self.patients.get_or_insert_default();
-            let mut before = None;
-            for patient in column.iter().flatten() {
-                // Most tables list a patient's images one after the other.
-                if before.replace(patient) != Some(patient) {
-                    patients.insert(hashed::short(patient));
-                }
-            }
-        }
         for (name, of) in COUNTED.iter().zip(&mut self.values) {
             let Some(column) = d.text(name) else { continue };
             // Few values, each for many rows: those of this piece first.
@@ -133,12 +124,6 @@ impl Tally {
     pub fn join(&mut self, other: Tally) {
         self.rows += other.rows;
         merge_counts(&mut self.labels, other.labels);
-        if let Some(theirs) = other.patients {
-            match &mut self.patients {
-                Some(ours) => ours.extend(theirs),
-                none => *none = Some(theirs),
-            }
-        }
         for (ours, theirs) in self.values.iter_mut().zip(other.values) {
             for (value, n) in theirs.into_iter().flatten() {
                 *ours.get_or_insert_default().entry(value).or_default() += n;
@@ -153,14 +138,62 @@ impl Tally {
             report.add(source, "negatives", Some(&count.name), count.negatives);
             report.add(source, "unknowns", Some(&count.name), count.unknowns);
         }
-        if let Some(patients) = &self.patients {
-            report.add(source, "patients", None, patients.len() as u64);
+        if let Some(patients) = self.patients {
+            report.add(source, "patients", None, patients);
         }
         for (name, of) in COUNTED.iter().zip(&self.values) {
             for (value, count) in of.iter().flatten() {
                 report.add(source, name, Some(value.as_deref().unwrap_or("unknown")), *count);
             }
         }
+    }
+}
+
+/// Patients that differ, of each source and of all; by 128 bits of their names.
+pub(super) struct Patients {
+    /// A patient and a source.
+    met: Runs<3>,
+    /// Whether any table has the column.
+    told: bool,
+}
+
+impl Patients {
+    pub fn new(scratch: Option<&Path>) -> Self {
+        Patients { met: Runs::new(scratch), told: false }
+    }
+
+    pub fn add(&mut self, source: usize, d: &Dataset) -> Result<()> {
+        let Some(column) = d.text("patient") else { return Ok(()) };
+        self.told = true;
+        let mut before = None;
+        for patient in column.iter().flatten() {
+            // Most tables list a patient's images one after the other.
+            if before.replace(patient) != Some(patient) {
+                let [a, b] = hashed::wide(patient);
+                self.met.push([a, b, source as u64])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what was counted.
+    pub fn tell(mut self, sources: &mut [Tally], total: &mut Tally) -> Result<()> {
+        if !self.told {
+            return Ok(());
+        }
+        let mut counts = vec![0; sources.len()];
+        let (mut all, mut last) = (0, None);
+        for record in self.met.sorted()? {
+            let record @ [a, b, source] = record?;
+            if last != Some(record) {
+                counts[source as usize] += 1;
+                all += u64::from(last.is_none_or(|[x, y, _]| [x, y] != [a, b]));
+                last = Some(record);
+            }
+        }
+        sources.iter_mut().zip(counts).for_each(|(tally, count)| tally.patients = Some(count));
+        total.patients = Some(all);
+        Ok(())
     }
 }
 

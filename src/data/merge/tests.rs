@@ -224,8 +224,8 @@ fn pieces_of_any_size_give_one_result() {
             let spec = spec(json);
             let (whole, report) = merge(&[("a".into(), d.clone())], &spec).unwrap();
             let mut pieces = Vec::new();
-            let dust = Dust(d.clone());
-            let told = merge_into(&[("a".into(), &dust as &dyn Table)], &spec, &[], &mut |p| {
+            let (dust, dir) = (Dust(d.clone()), tempfile::tempdir().unwrap());
+            let told = merge_into(&[("a".into(), &dust as &dyn Table)], &spec, &[], Some(dir.path()), &mut |p| {
                 pieces.push(p.clone());
                 Ok(())
             });
@@ -236,5 +236,72 @@ fn pieces_of_any_size_give_one_result() {
                 assert!(super::super::leakage::across_splits(&whole).unwrap().is_empty());
             }
         }
+    }
+}
+
+/// Sources of many rows with patients and images that they share, within and across.
+fn crowded(sources: usize, rows: usize, seed: u64) -> Vec<(String, Dataset)> {
+    let mut s = crate::random::stream::Stream::new(seed, "crowded", 0, 0);
+    let source = |at: usize| {
+        let views: Vec<&str> = (0..rows).map(|_| ["PA", "AP", "L"][s.below(3) as usize]).collect();
+        let patients: StringArray =
+            (0..rows).map(|_| (s.below(20) > 0).then(|| format!("p:{}", s.below(rows as u64)))).collect();
+        let digests: BinaryArray = (0..rows)
+            .map(|_| (s.below(20) > 0).then(|| crate::digest::Digest::of(&s.below(2 * rows as u64).to_le_bytes()).0))
+            .collect();
+        let d = source(&[("Mass", &vec![Some(1); rows])], &views, &vec![""; rows]);
+        let images: StringArray = (0..rows).map(|i| Some(format!("{at}/{i}.png"))).collect();
+        let d = d.with_column("patient", Arc::new(patients)).unwrap().with_column("image", Arc::new(images)).unwrap();
+        (format!("s{at}"), d.with_column("digest", Arc::new(digests)).unwrap())
+    };
+    (0..sources).map(source).collect()
+}
+
+#[test]
+fn the_first_of_patients_and_images_are_kept_as_a_set_would_keep_them() {
+    for seed in 0..20 {
+        let parts = crowded(3, 80, seed);
+        let (mut patients, mut images, mut expected) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        let mut dropped = [[0, 0]; 3];
+        for (at, (_, d)) in parts.iter().enumerate() {
+            for i in (0..d.rows()).filter(|&i| d.text("view").unwrap().value(i) != "L") {
+                let patient = d.text("patient").filter(|p| p.is_valid(i)).map(|p| p.value(i).to_string());
+                let image = d.binary("digest").filter(|p| p.is_valid(i)).map(|p| p.value(i).to_vec());
+                if patient.is_some_and(|p| !patients.insert(p)) {
+                    dropped[at][0] += 1;
+                } else if image.is_some_and(|p| !images.insert(p)) {
+                    dropped[at][1] += 1;
+                } else {
+                    expected.push(d.images().unwrap().value(i).to_string());
+                }
+            }
+        }
+        let json = serde_json::json!({"views": ["PA", "AP"], "unique_patients": true, "duplicates": "drop"});
+        let (d, report) = merge(&parts, &spec(json)).unwrap();
+        assert_eq!(d.images().unwrap().iter().flatten().collect::<Vec<_>>(), expected);
+        for (at, [unique, copies]) in dropped.into_iter().enumerate() {
+            let count = |rule| report.get(&parts[at].0, "dropped", Some(rule));
+            assert_eq!((count("unique_patients"), count("duplicates")), (Some(unique), Some(copies)));
+        }
+        assert!(dropped.iter().flatten().all(|&n| n > 0));
+    }
+}
+
+#[test]
+fn what_is_sorted_on_disk_decides_as_what_is_sorted_in_memory() {
+    let parts = crowded(2, 40_000, 1);
+    let tables: Vec<(String, &dyn Table)> = parts.iter().map(|(n, d)| (n.clone(), d as &dyn Table)).collect();
+    for rules in [
+        serde_json::json!({"duplicates": "drop", "split": {"patient": {"train": 0.6, "valid": 0.2}}}),
+        serde_json::json!({"unique_patients": true}),
+    ] {
+        let (whole, report) = merge(&parts, &spec(rules.clone())).unwrap();
+        let (dir, mut pieces) = (tempfile::tempdir().unwrap(), Vec::new());
+        let told = merge_into(&tables, &spec(rules), &[], Some(dir.path()), &mut |piece| {
+            pieces.push(piece.clone());
+            Ok(())
+        });
+        assert_eq!(told.unwrap(), report);
+        assert!(Dataset::concat(&pieces).unwrap().batch() == whole.batch());
     }
 }

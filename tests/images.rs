@@ -152,6 +152,33 @@ fn unreadable_images_are_named_and_left_out_or_end_the_cell() {
 }
 
 #[test]
+fn a_record_of_cifar_that_is_cut_off_is_counted_and_the_others_are_decoded() {
+    let study = Study::new(&FOLDER.replace("format: image_folder, root: photos", "format: cifar10, root: photos"));
+    std::fs::create_dir(study.path("photos")).unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(study.path("photos").join(name), bytes).unwrap();
+    write("batches.meta.txt", (0..10).map(|i| format!("c{i}\n")).collect::<String>().as_bytes());
+    for batch in 1..=6_u8 {
+        let name = if batch == 6 { "test_batch.bin".into() } else { format!("data_batch_{batch}.bin") };
+        let records: Vec<u8> = (1..=3).flat_map(|i| [vec![batch], vec![40 * i + batch; 3072]].concat()).collect();
+        write(&name, &records[..records.len() - if batch == 2 { 100 } else { 0 }]);
+    }
+    study.must(&["run", "x.yaml"]);
+    let record: serde_json::Value = serde_json::from_str(&study.must(&["show", "photos", "--json"])).unwrap();
+    let notes = record["notes"].to_string();
+    assert!(notes.contains("the record is cut off (data_batch_2.bin:3: 2973 of 3073 bytes)"), "{notes}");
+    let (table, shards) = open(&study, &pixels(&study, "pixels"));
+    assert_eq!((table.rows(), shards.total()), (17, 17));
+    for i in 0..17 {
+        let (file, record) = (table.images().unwrap().value(i), table.integers("record").unwrap().value(i) as u8);
+        let batch = table.classes().unwrap().value(i) as u8;
+        assert!(file.contains(if batch == 6 { "test".into() } else { batch.to_string() }.as_str()), "{file}");
+        let place = |c: &str| table.integers(c).unwrap().value(i);
+        let seen = shards.get(place("shard"), place("slot")).unwrap();
+        assert!(seen.iter().all(|&v| v == 40 * (record + 1) + batch), "{file}#{record}");
+    }
+}
+
+#[test]
 fn a_set_of_which_no_image_can_be_read_is_an_error() {
     let study = Study::new(&FOLDER.replace("shard_mib: 1", "shard_mib: 1, unreadable: skip"));
     std::fs::create_dir_all(study.path("photos/train/cat")).unwrap();

@@ -29,9 +29,11 @@ pub struct Ledger {
     /// 128 bits of the digest of a row's patient and of its image, each with [`place`].
     patients: Runs<3>,
     contents: Runs<3>,
-    /// Rows of each side that have a hash.
-    hashes: [Vec<(u32, Box<[u8]>)>; 3],
+    hashes: [Hashes; 3],
 }
+
+/// Rows of a side that have a hash.
+type Hashes = Vec<(u32, Box<[u8]>)>;
 
 /// A row and its side, so that rows are in their order.
 fn place(row: u32, side: usize) -> u64 {
@@ -200,7 +202,7 @@ impl Pair {
         }
     }
 
-    fn shared(self, counts: &[u64; 3], hashes: &[Vec<(u32, Box<[u8]>)>; 3], names: [&str; 3]) -> Shared {
+    fn shared(self, counts: &[u64; 3], hashes: &[Hashes; 3], names: [&str; 3]) -> Shared {
         let mut examples: Vec<Example> = self.first_patients.0.into_iter().map(Example::Patient).collect();
         examples.extend(self.first_copies.0.into_iter().map(Example::Copy));
         let (left, right) = (&hashes[self.left], &hashes[self.right]);

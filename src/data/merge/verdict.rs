@@ -131,11 +131,12 @@ pub(super) fn decide(
         }
         kept.push(bits);
     }
-    for (source, (count, _)) in sources.iter_mut().zip(patients.keep(&mut kept)?) {
+    // A source that lost nothing may not have the column, and then does not count the rule.
+    for (source, (count, _)) in sources.iter_mut().zip(patients.keep(&mut kept)?).filter(|(_, (n, _))| *n > 0) {
         source.note("unique_patients", count);
     }
-    for (source, (count, first)) in sources.iter_mut().zip(images.keep(&mut kept)?) {
-        if count > 0 && spec.duplicates == Duplicates::Error {
+    for (source, (count, first)) in sources.iter_mut().zip(images.keep(&mut kept)?).filter(|(_, (n, _))| *n > 0) {
+        if spec.duplicates == Duplicates::Error {
             let text =
                 format!("{}: {count} images are copies of others; the first is {}", source.name, source.image(first)?);
             return Err(Error::invalid(text).with_hint("set duplicates: drop to keep one of each"));

@@ -178,7 +178,6 @@ fn bad_input_is_refused_or_counted_as_declared_and_nothing_is_written_outside_th
         std::fs::remove_file(study.path(TABLE)).unwrap();
         std::fs::write(study.path("nih/Data_Entry_2017.csv.gz"), &whole[..whole.len() / 2]).unwrap();
     };
-    // Both are shapes of one mistake: a table whose last row is not whole.
     let cut_row = |study: &Study| {
         let table = std::fs::read(study.path(TABLE)).unwrap();
         std::fs::write(study.path(TABLE), &table[..table.len() - 5]).unwrap();

@@ -13,6 +13,7 @@ pub mod npy;
 pub mod pickle;
 pub mod progress;
 pub mod random;
+pub mod thread;
 
 pub mod nn;
 pub mod store;

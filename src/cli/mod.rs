@@ -27,6 +27,7 @@ mod run;
 mod schema;
 mod session;
 mod show;
+mod sql;
 mod verify;
 mod watch;
 mod why;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::output::{Colour, complain};
-use crate::{error::Error, pipeline::Diagnostics};
+use crate::{error::Error, kind, pipeline::Diagnostics};
 
 /// Studies of how the scale of pre-training carries over to new image tasks.
 #[derive(Debug, Parser)]
@@ -166,6 +167,10 @@ pub type Outcome = Result<ExitCode, Failure>;
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    // Nobody types it, so neither help nor completion tells of it.
+    if std::env::args_os().nth(1).is_some_and(|word| word == kind::sql::COMMAND) {
+        return sql::run().unwrap_or_else(|failure| failure.report());
+    }
     let typed = match Typed::try_parse() {
         Ok(typed) => typed,
         Err(e) => {
@@ -174,6 +179,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
+    kind::sql::answers_itself();
     let outcome = match &typed.command {
         Command::Run(a) => run::run(a),
         Command::Cell(a) => cell::run(a),

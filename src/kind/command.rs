@@ -20,7 +20,8 @@
 mod family;
 mod process;
 
-pub use process::kill_all;
+pub use family::ended_cpu;
+pub use process::{ended, kill_all};
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Frames as artifacts: one `table.parquet` a table, and the tables of many cells as one frame.
+//! Frames as artifacts: one `table.parquet` a table.
 
 use serde_json::Value;
 
@@ -20,20 +20,6 @@ pub fn publish(cell: &Cell, output: &str, frame: &Frame) -> Result<()> {
 pub fn read(cell: &Cell, input: &Input) -> Result<Frame> {
     cell.cancel.check()?;
     frame::read_parquet(&cell.file(input, TABLE)?)
-}
-
-/// The tables of a field, those of one node's output as one frame with the cells' axes as first columns.
-pub fn by_node(cell: &Cell, field: &str) -> Result<Vec<(String, Frame)>> {
-    let mut parts: Vec<(String, Vec<Frame>)> = Vec::new();
-    for input in cell.many(field) {
-        let part = frame::with_axes(&read(cell, input)?, &input.axes)?;
-        let name = input.name();
-        match parts.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, frames)) => frames.push(part),
-            None => parts.push((name, vec![part])),
-        }
-    }
-    parts.into_iter().map(|(node, frames)| Ok((node, frame::concat(&frames)?))).collect()
 }
 
 /// The learning curve: one row a point, nulls where nothing was validated.

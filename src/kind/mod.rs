@@ -28,12 +28,13 @@ mod report;
 mod rows;
 mod scaling;
 mod shots;
+pub mod sql;
 mod subset;
 mod table;
 mod trained;
 mod transfer;
 
-pub use cell::{Cell, Input, Note, Outside};
+pub use cell::{Cell, Input, NOTES, Note, Outside};
 pub use command::kill_all;
 pub use rows::ROWS;
 

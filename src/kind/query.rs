@@ -3,8 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, InputSpec, Kind, Nodes, frames};
-use crate::{error::Result, report, store::artifact::ArtifactType};
+use super::{
+    Cell, InputSpec, Kind, Nodes,
+    rows::TABLE,
+    sql::{self, Named, Question},
+};
+use crate::{error::Result, store::artifact::ArtifactType};
 
 pub struct Query;
 
@@ -32,7 +36,16 @@ impl Kind for Query {
     }
 
     fn run(params: &Params, cell: &Cell) -> Result<()> {
-        let tables = frames::by_node(cell, "tables")?;
-        frames::publish(cell, "table", &report::query::query(&params.sql, &tables)?)
+        let mut tables: Vec<Named> = Vec::new();
+        for input in cell.many("tables") {
+            let part = (cell.file(input, TABLE)?, input.axes.clone());
+            match tables.iter_mut().find(|table| table.name == input.name()) {
+                Some(table) => table.parts.push(part),
+                None => tables.push(Named { name: input.name(), parts: vec![part] }),
+            }
+        }
+        let to = cell.work.join(TABLE);
+        sql::ask(cell, &Question { sql: params.sql.clone(), tables, streaming: false, to: to.clone() }, true)?;
+        cell.publish("table", ArtifactType::Table, &[(TABLE.into(), to)])
     }
 }

@@ -6,7 +6,10 @@ use arrow::array::{StringArray, UInt32Array};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, InputSpec, Kind, Leaf, leak, rows};
+use super::{
+    Cell, InputSpec, Kind, Leaf, leak, rows,
+    sql::{self, Named, Question},
+};
 use crate::{
     data::{
         dataset::{Dataset, Task},
@@ -14,7 +17,7 @@ use crate::{
         subset::{self, SubsetSpec},
     },
     error::{Error, Result},
-    report::{frame, query},
+    report::frame,
     store::artifact::ArtifactType,
 };
 
@@ -88,10 +91,17 @@ fn selected(cell: &Cell, data: &Dataset, predicate: &str) -> Result<Vec<u32>> {
     table.with_column(ROW, Arc::new(numbers))?.write_parquet(&path)?;
     let columns =
         || -> Vec<String> { table.batch().schema().fields().iter().map(|f| format!("\"{}\"", f.name())).collect() };
-    let answer = query::stream(&format!("SELECT {ROW} FROM data WHERE ({predicate}) ORDER BY {ROW}"), "data", &path)
-        .map_err(|e| {
-            Error::invalid(format!("where: {e}")).with_hint(format!("columns are {}", columns().join(", ")))
-        })?;
+    let question = Question {
+        sql: format!("SELECT {ROW} FROM data WHERE ({predicate}) ORDER BY {ROW}"),
+        tables: vec![Named::file("data", &path)],
+        streaming: true,
+        to: cell.work.join("selected.parquet"),
+    };
+    sql::ask(cell, &question, false).map_err(|e| match e {
+        Error::Interrupted => e,
+        e => Error::invalid(format!("where: {e}")).with_hint(format!("columns are {}", columns().join(", "))),
+    })?;
+    let answer = frame::read_parquet(&question.to)?;
     let rows = frame::values(&answer, ROW)?.iter().filter_map(|v| v.as_u64()).map(|v| v as u32).collect::<Vec<_>>();
     if rows.is_empty() {
         return Err(Error::invalid(format!("where: no row of {} has {predicate}", data.rows())));

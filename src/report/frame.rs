@@ -10,11 +10,13 @@
 use std::{cmp::Ordering, fs::File, io::Write, path::Path};
 
 use polars::prelude::*;
+use polars_async::executor::ALLOW_RAYON_THREADS;
 use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
     eval::metric::Scores,
+    thread,
 };
 
 /// A table of results.
@@ -233,22 +235,38 @@ fn encode(frame: &Frame, to: impl Write) -> Result<()> {
     Ok(())
 }
 
+/// Lets polars work on one thread, whose time counts as the caller's. Its own threads are as many as the machine has,
+/// and neither the share nor the account of a cell knows of them.
+///
+/// # Errors
+/// The system starts no thread.
+pub fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    let work = || {
+        ALLOW_RAYON_THREADS.set(false);
+        work()
+    };
+    thread::apart(work).map_err(|e| Error::invalid(format!("cannot start a thread: {e}")))
+}
+
 pub fn read_parquet(path: &Path) -> Result<Frame> {
     let file = File::open(path).map_err(Error::io(path))?;
-    let mut frame =
-        ParquetReader::new(file).finish().map_err(|e| Error::data(path, None, format!("not a Parquet table: {e}")))?;
+    let mut frame = alone(|| ParquetReader::new(file).finish())?
+        .map_err(|e| Error::data(path, None, format!("not a Parquet table: {e}")))?;
     frame.rechunk_mut();
     Ok(frame)
+}
+
+/// The rows of which `keep`, one a row, is true.
+pub fn kept(frame: &Frame, keep: &[bool]) -> Result<Frame> {
+    let keep = BooleanChunked::from_slice("keep".into(), keep);
+    Ok(alone(|| frame.filter(&keep))??)
 }
 
 /// Reads a CSV with a header line; types are those that every row bears.
 pub fn read_csv(path: &Path) -> Result<Frame> {
     let file = File::open(path).map_err(Error::io(path))?;
-    let mut frame = CsvReadOptions::default()
-        .with_has_header(true)
-        .with_infer_schema_length(None)
-        .into_reader_with_file_handle(file)
-        .finish()
+    let options = CsvReadOptions::default().with_has_header(true).with_infer_schema_length(None);
+    let mut frame = alone(|| options.into_reader_with_file_handle(file).finish())?
         .map_err(|e| Error::data(path, None, format!("not a CSV table: {e}")))?;
     frame.rechunk_mut();
     Ok(frame)

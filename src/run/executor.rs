@@ -25,6 +25,7 @@ use crate::{
         record::{Note, Outputs, Record},
         source::SourceIndex,
     },
+    thread,
     train::collective::{Alone, Collective},
 };
 
@@ -64,9 +65,6 @@ pub trait Executor: Send + Sync {
 
 /// Runs cells in this process, each on threads of its own.
 pub struct InProcess;
-
-/// Stack of a compute thread: query engines recurse deeply.
-const STACK_BYTES: usize = 16 << 20;
 
 impl Executor for InProcess {
     fn execute(&self, kind: &'static dyn AnyKind, task: &Task, world: &World) -> Result<Record> {
@@ -111,7 +109,7 @@ pub fn compute(kind: &'static dyn AnyKind, task: &Task, means: &Means) -> Result
     let scratch = store.scratch(&task.key)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(means.threads)
-        .stack_size(STACK_BYTES)
+        .stack_size(thread::STACK_BYTES)
         .thread_name(|i| format!("cell-{i}"))
         .build()
         .map_err(|e| Error::invalid(format!("cannot start {} threads: {e}", means.threads)))?;
@@ -136,10 +134,8 @@ pub fn compute(kind: &'static dyn AnyKind, task: &Task, means: &Means) -> Result
     }
     let (measured, outside) = (cell.measured(), cell.outside());
     let (outputs, notes) = cell.finish()?;
-    let cpu: Option<Duration> = pool.broadcast(|_| meter::thread_cpu()).into_iter().sum();
-    // Ranks that are threads have pools of their own, which this one knows nothing of.
-    let all = means.collective.ranks() as u32 == kind.ranks(&task.params)?;
-    let cpu_ms = cpu.filter(|_| all).map(|d| (d + outside.cpu).as_millis() as u64);
+    let cpu: Option<Duration> = pool.broadcast(|_| thread::cpu()).into_iter().sum();
+    let cpu_ms = cpu.map(|d| (d + outside.cpu).as_millis() as u64);
     Ok(Made { outputs, notes, measured, cpu_ms, peak_rss_bytes: outside.peak_rss_bytes, outside: outside.ran })
 }
 

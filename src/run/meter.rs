@@ -8,7 +8,7 @@ use std::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::store::record::Machine;
@@ -46,12 +46,6 @@ impl Drop for Meter {
     fn drop(&mut self) {
         ACTIVE.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// Processor time that the calling thread has used.
-pub fn thread_cpu() -> Option<Duration> {
-    let text = read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
 /// Looked at once: none of it changes while the process lives.
@@ -138,17 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn work_shows_on_the_meter() {
-        let meter = Meter::start();
-        let before = thread_cpu();
-        // The kernel brings the figure up to date at its ticks only, so some work may not show yet.
-        let work = || (0..1_000_000u64).fold(0u64, |a, b| a.wrapping_mul(31).wrapping_add(std::hint::black_box(b)));
-        let shows = (0..1000).any(|_| {
-            std::hint::black_box(work());
-            thread_cpu() > before
-        });
-        assert!(shows || before.is_none());
-        assert!(meter.stop().peak_rss_bytes.is_none_or(|b| b > 0));
+    fn a_meter_and_a_machine_are_read() {
+        assert!(Meter::start().stop().peak_rss_bytes.is_none_or(|b| b > 0));
         assert!(machine().cores > 0);
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     model::bit::Bit,
     progress::Silent,
+    thread,
 };
 
 /// Trains `model` as rank 0 of `ranks` threads; the others train copies of it, which end as it does.
@@ -70,18 +71,26 @@ pub fn in_threads(
                             .thread_name(move |i| format!("rank-{i}"))
                             .build()
                             .map_err(|e| Error::invalid(format!("cannot start {threads} threads: {e}")))?;
-                        pool.install(|| fit_rank(model, train, valid, spec, &session))
+                        let end = pool.install(|| fit_rank(model, train, valid, spec, &session));
+                        thread::count(pool.broadcast(|_| thread::cpu()).into_iter().flatten().sum());
+                        end
                     };
                     let panicked = |_| Err(Error::invalid("bug: it panicked; its message stands above"));
                     let end = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
                     // Whoever still waits for this rank hears of it.
                     member.leave(end.as_ref().err().unwrap_or(&Error::invalid("it was done before the others")));
-                    end
+                    (end, thread::cpu().unwrap_or_default())
                 })
             })
             .collect();
-        let gone = |_| Err(Error::invalid("bug: a rank's thread panicked"));
-        ranks.into_iter().map(|rank| rank.join().unwrap_or_else(gone)).collect()
+        let joined = ranks.into_iter().map(|rank| match rank.join() {
+            Ok((end, took)) => {
+                thread::count(took);
+                end
+            }
+            Err(_) => Err(Error::invalid("bug: a rank's thread panicked")),
+        });
+        joined.collect()
     });
     let mut ends = ends.into_iter();
     let first = ends.next().unwrap_or_else(|| Err(Error::invalid("bug: no ranks")))?;

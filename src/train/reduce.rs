@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     model::bit::{Bit, Images},
     nn::{Targets, parameter::Parameter},
+    thread,
 };
 
 /// Bytes above which a bucket is sent: as PyTorch's.
@@ -47,7 +48,7 @@ impl<'c> Reducer<'c> {
             let (hand, handed) = mpsc::channel::<Vec<f32>>();
             let travelling = scope.spawn(move || {
                 let sum = |mut bucket: Vec<f32>| collective.all_reduce(&mut bucket).map(|()| bucket);
-                handed.into_iter().map(sum).collect::<Result<Vec<_>>>()
+                (handed.into_iter().map(sum).collect::<Result<Vec<_>>>(), thread::cpu())
             });
             let mut open = buckets.iter();
             let mut next = open.next();
@@ -65,7 +66,9 @@ impl<'c> Reducer<'c> {
             (loss, travelling.join())
         });
         let loss = loss?;
-        let summed = summed.map_err(|_| Error::invalid("bug: summing gradients panicked"))??;
+        let (summed, took) = summed.map_err(|_| Error::invalid("bug: summing gradients panicked"))?;
+        thread::count(took.unwrap_or_default());
+        let summed = summed?;
         for (range, bucket) in self.buckets.iter().zip(&summed) {
             let mut rest = bucket.as_slice();
             for p in &mut model.parameters_mut()[range.clone()] {

@@ -2,8 +2,15 @@
 
 use std::{
     io::{Error, Read, Result},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::Duration,
 };
+
+use crate::thread;
 
 /// Bytes made at once, and how many such blocks wait at most.
 const BLOCK: usize = 1 << 18;
@@ -15,6 +22,14 @@ pub(super) struct Ahead {
     block: Vec<u8>,
     at: usize,
     over: bool,
+    /// Processor time of the thread, in nanoseconds.
+    took_ns: Arc<AtomicU64>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        thread::count(Duration::from_nanos(self.took_ns.load(Ordering::Relaxed)));
+    }
 }
 
 impl Ahead {
@@ -27,9 +42,11 @@ impl Ahead {
         let (out, made) = sync_channel(WAITING);
         // Handed over once there is a thread to take it.
         let (give, take) = sync_channel(1);
+        let took_ns = Arc::new(AtomicU64::new(0));
+        let tell = took_ns.clone();
         let work = move || {
             if let Ok(reader) = take.recv() {
-                make(reader, &out);
+                make(reader, &out, &tell);
             }
         };
         if std::thread::Builder::new().name("unpack".into()).spawn(work).is_err() {
@@ -37,16 +54,18 @@ impl Ahead {
         }
         // The thread waits for it.
         let _ = give.send(reader);
-        Box::new(Ahead { made, block: Vec::new(), at: 0, over: false })
+        Box::new(Ahead { made, block: Vec::new(), at: 0, over: false, took_ns })
     }
 }
 
 /// Sends blocks until the end, which is an empty one, an error, or nobody listens.
-fn make(mut reader: impl Read, out: &SyncSender<Result<Vec<u8>>>) {
+fn make(mut reader: impl Read, out: &SyncSender<Result<Vec<u8>>>, took_ns: &AtomicU64) {
     loop {
         let mut block = Vec::with_capacity(BLOCK);
         let read = reader.by_ref().take(BLOCK as u64).read_to_end(&mut block);
         let over = block.is_empty() || read.is_err();
+        // Before it is handed over: whoever has the last block drops the reader.
+        took_ns.store(thread::cpu().unwrap_or_default().as_nanos() as u64, Ordering::Relaxed);
         // What came before an error is read first.
         if (!block.is_empty() || read.is_ok()) && out.send(Ok(block)).is_err() {
             return;

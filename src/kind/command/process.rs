@@ -203,7 +203,7 @@ fn wait(
 }
 
 /// Whether a child has ended. It stays to be waited for.
-fn ended(pid: u32) -> Result<bool> {
+pub fn ended(pid: u32) -> Result<bool> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     match waitid(Id::Pid(Pid::from_raw(pid as i32)), flags) {
         Ok(WaitStatus::StillAlive) => Ok(false),

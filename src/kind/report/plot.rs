@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use polars::prelude::{BooleanChunked, NewChunkedArray};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +10,7 @@ use super::{super::Input, find};
 use crate::{
     error::{Error, Result},
     report::{
-        frame::{Frame, label, values},
+        frame::{Frame, kept, label, values},
         plot::{self, Curves, Diagnostic, Differences, Horizontal, Judged, Law, Plot},
         predictions::Predictions,
         summary::{self, Spec, Spread, Summary},
@@ -301,7 +300,7 @@ impl PlotSpec {
         if !self.only.is_empty() && !keep.contains(&true) {
             return Err(self.nothing());
         }
-        Ok(table.filter(&BooleanChunked::from_slice("keep".into(), &keep))?)
+        kept(table, &keep)
     }
 
     fn nothing(&self) -> Error {

@@ -175,7 +175,16 @@ impl Kind for Probe {
                     leak::check(cell, params.leakage, (name, &features.rows.split(name)?), ("test", &test))?;
                 }
                 let known = keep_known(cell, features.rows.clone(), &node)?;
-                let found = choose::choose(&candidates, &features, &train, &known, validation, params.seed, &node)?;
+                let found = choose::choose(
+                    &candidates,
+                    &features,
+                    &train,
+                    &known,
+                    validation,
+                    params.seed,
+                    &node,
+                    cell.cancel,
+                )?;
                 frames::publish(cell, "path", &found.path)?;
                 found.candidate
             }
@@ -185,7 +194,7 @@ impl Kind for Probe {
         cell.cancel.check()?;
         let (x, held_out) = (features.of(&train)?, features.of(&test)?);
         let labels = Labels::of(&train)?;
-        let learned = Learned { x: &x, width: features.width, labels: &labels };
+        let learned = Learned { x: &x, width: features.width, labels: &labels, cancel: cell.cancel };
         let scored = candidate::fit(&[chosen], &learned, &held_out)?.pop();
         let scored = scored.ok_or_else(|| Error::invalid("bug: one candidate gave no scores"))?;
         if scored.converged == Some(false) {

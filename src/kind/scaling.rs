@@ -251,7 +251,7 @@ impl Kind for Scaling {
     fn run(params: &Params, cell: &Cell) -> Result<()> {
         let (metric, points) =
             measurements::read(cell, "metrics", params.metric.as_deref(), params.class.as_deref(), &[])?;
-        let tables = tables::make(&params.groups(&points, &metric)?, params, &metric)?;
+        let tables = tables::make(&params.groups(&points, &metric)?, params, &metric, cell.cancel)?;
         for (what, count, sentence) in &tables.notes {
             cell.note(what, *count, sentence.as_str());
         }

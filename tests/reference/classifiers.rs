@@ -10,6 +10,7 @@ use scaleshot::eval::{
     probe::{knn::Knn, logistic::Logistic},
     statistic::aggregate::{interquartile_mean, mean_improvement},
 };
+use scaleshot::progress::Cancel;
 use serde_json::Value;
 
 /// What was checked, one line a case; or the first number that differs.
@@ -115,7 +116,7 @@ fn probes(json: &Value) -> Result<String, String> {
     let path = json["logistic_path"].as_object().ok_or("no logistic path")?;
     let mut penalties: Vec<f64> = path.keys().filter_map(|k| k.parse().ok()).collect();
     penalties.sort_by(|a, b| b.total_cmp(a));
-    let fitted = Logistic::path(&x, dim, &class, 3, &penalties).map_err(|e| e.to_string())?;
+    let fitted = Logistic::path(&x, dim, &class, 3, &penalties, &Cancel::default()).map_err(|e| e.to_string())?;
     for (l2, model) in penalties.iter().zip(&fitted) {
         let want = matrix(path.iter().find(|(k, _)| k.parse() == Ok(*l2)).ok_or("no penalty")?.1)?.concat();
         for (found, want) in softmax(&model.logits(&test), 3).into_iter().zip(want) {

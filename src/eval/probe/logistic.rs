@@ -12,6 +12,7 @@ use super::{dot, moments};
 use crate::{
     error::{Error, Result},
     eval::lbfgs,
+    progress::Cancel,
 };
 
 const CHUNK: usize = 128;
@@ -31,12 +32,16 @@ pub struct Logistic {
 impl Logistic {
     /// A path over `penalties` (λ), each starting where the last ended; features are standardised
     /// with the training rows' moments. One classifier a penalty, in the order given.
+    ///
+    /// # Errors
+    /// Features or classes do not fit together; [`Error::Interrupted`] within a pass over the rows of the request.
     pub fn path<T: Copy + Into<f64> + Sync>(
         x: &[T],
         dim: usize,
         class: &[i32],
         classes: usize,
         penalties: &[f64],
+        cancel: &Cancel,
     ) -> Result<Vec<Self>> {
         let n = class.len();
         if dim == 0 || n == 0 || x.len() != n * dim {
@@ -55,9 +60,14 @@ impl Logistic {
         let mut out = Vec::with_capacity(penalties.len());
         for &penalty in penalties {
             let penalty = if classes == 2 { 2.0 * penalty } else { penalty };
-            let objective = |w: &[f64], g: &mut [f64]| loss(w, g, &rows, dim + 1, class, penalty);
+            // A step to no number is refused, and with all of them the search ends.
+            let objective = |w: &[f64], g: &mut [f64]| match cancel.requested() {
+                true => f64::NAN,
+                false => loss(w, g, &rows, dim + 1, class, penalty),
+            };
             let options = lbfgs::Options { iterations: 500, gradient: 1e-8, memory: 10 };
             let minimum = lbfgs::minimise(objective, &weights, options);
+            cancel.check()?;
             if !minimum.value.is_finite() {
                 return Err(
                     Error::invalid("probe: the logistic loss is not finite").with_hint("look for NaN in the features")
@@ -141,7 +151,7 @@ mod tests {
     #[test]
     fn probabilities_are_scikit_learns() {
         let x = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 2.0, 0.0, 0.0, 2.0, 2.0, 2.0f64];
-        let fit = &Logistic::path(&x, 2, &[0, 1, 2, 1, 0, 2], 3, &[1.0, 0.1]).unwrap()[1];
+        let fit = &Logistic::path(&x, 2, &[0, 1, 2, 1, 0, 2], 3, &[1.0, 0.1], &Cancel::default()).unwrap()[1];
         assert!(fit.converged);
         let p = softmax(&fit.logits(&x[..2]), 3);
         for (a, b) in p.iter().zip(SKLEARN) {
@@ -158,7 +168,7 @@ mod tests {
         let class: Vec<i32> = (0..600).map(|i| i % 3).collect();
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| Logistic::path(&x, 4, &class, 3, &[0.01]).unwrap()[0].logits(&x))
+            pool.install(|| Logistic::path(&x, 4, &class, 3, &[0.01], &Cancel::default()).unwrap()[0].logits(&x))
         };
         assert_eq!(run(1), run(2));
     }

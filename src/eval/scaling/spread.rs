@@ -13,7 +13,7 @@ use super::{
     Law, Loss, Observation,
     fit::{Fit, Starts, fit, fit_from},
 };
-use crate::{eval::statistic::quantile_sorted, random::stream::Stream};
+use crate::{eval::statistic::quantile_sorted, progress::Cancel, random::stream::Stream};
 
 /// Share of resamples that may fail before an interval is refused.
 const FAILED_SHARE: f64 = 0.1;
@@ -42,8 +42,14 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// `Err` says why there is no spread.
-    pub fn new(fit: &Fit, loss: Loss, points: &[Observation], resamples: usize, seed: u64) -> Result<Self, String> {
+    /// `Err` says why there is no spread; once `cancel` is requested the rest of the resamples counts as failed.
+    pub fn new(
+        fit: &Fit,
+        loss: Loss,
+        points: &[Observation],
+        (resamples, seed): (usize, u64),
+        cancel: &Cancel,
+    ) -> Result<Self, String> {
         if points.iter().any(|p| p.error <= 0.0) {
             return Err("an error is 0, whose logarithm the resamples need".into());
         }
@@ -64,6 +70,7 @@ impl Spread {
         };
         let fits: Vec<Fit> = (0..resamples as u64)
             .into_par_iter()
+            .filter(|_| !cancel.requested())
             .filter_map(|b| {
                 let mut stream = Stream::new(seed, "bootstrap scaling", 0, b);
                 let resample = match drawn {
@@ -186,7 +193,7 @@ mod tests {
         for set in 0..30 {
             let points = noisy(runs, 0.02, set);
             let fitted = fit(Law::PowerLaw, Loss::Huber(None), &points).unwrap();
-            let spread = Spread::new(&fitted, Loss::Huber(None), &points, 80, 0).unwrap();
+            let spread = Spread::new(&fitted, Loss::Huber(None), &points, (80, 0), &Cancel::default()).unwrap();
             let holds = |i: Option<(f64, f64)>, truth: f64| i.is_some_and(|(low, high)| low <= truth && truth <= high);
             exponent += u32::from(holds(spread.interval(0.9, |f| f.parameters[1]), TRUTH[1]));
             let truth = Law::PowerLaw.at(&TRUTH, 3e5, 1.0);
@@ -214,11 +221,22 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let fitted = fit(Law::PowerLaw, Loss::Huber(None), &points).unwrap();
-                let spread = Spread::new(&fitted, Loss::Huber(None), &points, 100, 0).unwrap();
+                let spread = Spread::new(&fitted, Loss::Huber(None), &points, (100, 0), &Cancel::default()).unwrap();
                 spread.interval(0.95, |f| f.parameters[2])
             })
         };
         assert_eq!(run(1), run(3));
+    }
+
+    #[test]
+    fn a_stop_ends_the_resamples() {
+        let points = noisy(2, 0.05, 1);
+        let fitted = fit(Law::PowerLaw, Loss::Huber(None), &points).unwrap();
+        let cancel = Cancel::default();
+        cancel.request();
+        // So many would take an hour.
+        let why = Spread::new(&fitted, Loss::Huber(None), &points, (10_000_000, 0), &cancel).unwrap_err();
+        assert_eq!(why, "10000000 of 10000000 resamples could not be fitted");
     }
 
     #[test]
@@ -237,7 +255,7 @@ mod tests {
     fn runs_without_spare_have_no_interval() {
         let points: Vec<Observation> = noisy(1, 0.02, 0).into_iter().take(3).collect();
         let fitted = fit(Law::PowerLaw, Loss::LeastSquares, &points).unwrap();
-        let why = Spread::new(&fitted, Loss::LeastSquares, &points, 50, 0).unwrap_err();
+        let why = Spread::new(&fitted, Loss::LeastSquares, &points, (50, 0), &Cancel::default()).unwrap_err();
         assert_eq!(why, "3 runs for 3 parameters leave no residuals to know the noise by");
     }
 }

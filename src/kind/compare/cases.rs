@@ -20,6 +20,7 @@ use crate::{
         },
     },
     kind::{Cell, Input, frames, measurements::Point},
+    progress::Cancel,
     report::predictions::{Predictions, Truths},
 };
 
@@ -48,6 +49,7 @@ pub struct Plan<'a> {
 /// The predictions of every cell.
 pub struct Cases {
     sets: Vec<(Vec<(String, serde_json::Value)>, Predictions)>,
+    cancel: Cancel,
 }
 
 /// Intervals over cases; `None` where they are not defined, which `why` explains.
@@ -75,12 +77,16 @@ pub struct Area {
 impl Cases {
     pub fn read(cell: &Cell, inputs: &[Input]) -> Result<Self> {
         let read = |input: &Input| Ok((input.axes.clone(), Predictions::from_frame(&frames::read(cell, input)?)?));
-        Ok(Cases { sets: inputs.iter().map(read).collect::<Result<_>>()? })
+        Ok(Cases { sets: inputs.iter().map(read).collect::<Result<_>>()?, cancel: cell.cancel.clone() })
     }
 
     #[cfg(test)]
     pub fn of(sets: Vec<(Vec<(String, serde_json::Value)>, Predictions)>) -> Self {
-        Cases { sets }
+        Cases { sets, cancel: Cancel::default() }
+    }
+
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     pub fn is_empty(&self) -> bool {
@@ -94,6 +100,9 @@ impl Cases {
     }
 
     /// Intervals of the mean over `sides` of the metric (one point a side), or of its difference (two points).
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] within a resample of the request.
     pub fn intervals(&self, sides: &[Vec<&Point>], plan: &Plan) -> Result<Intervals> {
         let found: Option<Vec<Vec<&Predictions>>> =
             sides.iter().map(|side| side.iter().map(|p| self.of_point(p)).collect()).collect();
@@ -108,6 +117,10 @@ impl Cases {
         let metrics = aligned.iter().map(|p| metric(p, plan)).collect::<Result<Vec<_>>>()?;
         let per_side = found[0].len();
         let at = |side: usize, rows: &[u32]| -> Option<f64> {
+            // What is left of the resamples is undefined at once, and the whole is refused below.
+            if self.cancel.requested() {
+                return None;
+            }
             match &metrics[side * per_side..(side + 1) * per_side] {
                 [one] => one.at(rows),
                 [before, after] => Some(after.at(rows)? - before.at(rows)?),
@@ -122,6 +135,7 @@ impl Cases {
         };
         let cases = bootstrap::bootstrap(&units, plan.resamples, plan.seed, mean);
         let both = bootstrap::two_level(seeds, &units, plan.resamples, plan.seed, at);
+        self.cancel.check()?;
         let mut out = Intervals {
             units: Some((name, units.len())),
             percentile: cases.as_ref().and_then(|b| b.percentile(plan.level)),

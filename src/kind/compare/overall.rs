@@ -9,6 +9,7 @@ use super::{Params, contrast::Level, number};
 use crate::{
     error::Result,
     eval::statistic::{aggregate, mean},
+    progress::Cancel,
     report::frame::{Frame, label, natural_order},
 };
 
@@ -20,7 +21,7 @@ struct ByTarget {
 }
 
 /// One row a level and combination of the axes that are neither compared, paired nor targets.
-pub fn table(levels: &[Level], baseline: &Value, params: &Params, metric: &str) -> Result<Frame> {
+pub fn table(levels: &[Level], baseline: &Value, params: &Params, metric: &str, cancel: &Cancel) -> Result<Frame> {
     let mut rows = super::declared(
         &["across", "metric", "remark"],
         &["targets", "runs"],
@@ -29,6 +30,7 @@ pub fn table(levels: &[Level], baseline: &Value, params: &Params, metric: &str) 
     let Some(axis) = params.targets.as_deref() else { return rows.frame() };
     let groups = group(levels, axis);
     for group in &groups {
+        cancel.check()?;
         let strata: Vec<Vec<f64>> = group.targets.iter().map(|(_, runs)| runs.clone()).collect();
         let all = strata.concat();
         let (resamples, seed) = (params.resamples as usize, params.resample_seed);

@@ -91,7 +91,7 @@ pub fn make(points: &[Point], cases: &Cases, params: &Params, metric: &str) -> R
         tests: test_rows(&contrasts, &tests, params, metric)?,
         delong: delong(points, &contrasts, cases, params, metric)?,
         levels: level_rows(points, &levels, cases, params, metric)?,
-        overall: overall::table(&levels, &baseline, params, metric)?,
+        overall: overall::table(&levels, &baseline, params, metric, cases.cancel())?,
         notes,
     })
 }

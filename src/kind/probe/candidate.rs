@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     eval::probe::{knn::Knn, logistic::Logistic, ridge::Ridge},
     kind::measure::Scale,
+    progress::Cancel,
 };
 
 /// One setting of a method.
@@ -32,6 +33,7 @@ pub struct Learned<'a> {
     pub x: &'a [f32],
     pub width: usize,
     pub labels: &'a Labels,
+    pub cancel: &'a Cancel,
 }
 
 impl Candidate {
@@ -91,7 +93,8 @@ pub fn fit(candidates: &[Candidate], learned: &Learned, held_out: &[f32]) -> Res
 }
 
 fn one(candidate: Candidate, learned: &Learned, held_out: &[f32]) -> Result<Vec<f64>> {
-    let Learned { x, width, labels } = learned;
+    let Learned { x, width, labels, cancel } = learned;
+    cancel.check()?;
     match (candidate, labels) {
         (Candidate::Ridge { l2 }, Labels::Class { classes, y }) => {
             Ok(Ridge::fit(x, *width, y, *classes, l2)?.scores(held_out))
@@ -117,7 +120,7 @@ fn one(candidate: Candidate, learned: &Learned, held_out: &[f32]) -> Result<Vec<
 fn logistic(penalties: &[f64], learned: &Learned, held_out: &[f32]) -> Result<Vec<(Vec<f64>, bool)>> {
     match learned.labels {
         Labels::Class { classes, y } => {
-            let path = Logistic::path(learned.x, learned.width, y, *classes, penalties)?;
+            let path = Logistic::path(learned.x, learned.width, y, *classes, penalties, learned.cancel)?;
             Ok(path.iter().map(|fit| (fit.logits(held_out), fit.converged)).collect())
         }
         Labels::Multi { labels, y } => {
@@ -125,7 +128,7 @@ fn logistic(penalties: &[f64], learned: &Learned, held_out: &[f32]) -> Result<Ve
             let mut out = vec![(vec![0.0; rows * labels], true); penalties.len()];
             for label in 0..*labels {
                 let (x, class) = known(label, *labels, y, learned);
-                let path = Logistic::path(&x, learned.width, &class, 2, penalties)?;
+                let path = Logistic::path(&x, learned.width, &class, 2, penalties, learned.cancel)?;
                 for ((scores, converged), fit) in out.iter_mut().zip(&path) {
                     *converged &= fit.converged;
                     for (row, z) in fit.logits(held_out).chunks_exact(2).enumerate() {
@@ -148,6 +151,7 @@ fn per_label(
 ) -> Result<Vec<f64>> {
     let mut out = vec![0.0; held_out.len() / learned.width * labels];
     for label in 0..labels {
+        learned.cancel.check()?;
         let (x, class) = known(label, labels, y, learned);
         for (row, score) in fit(&x, &class, held_out)?.into_iter().enumerate() {
             out[row * labels + label] = score;
@@ -183,7 +187,7 @@ mod tests {
     fn every_method_reads_several_labels_and_leaves_unknowns_out() {
         let (x, y) = rows(60);
         let labels = Labels::Multi { labels: 2, y: y.clone() };
-        let learned = Learned { x: &x, width: 2, labels: &labels };
+        let learned = Learned { x: &x, width: 2, labels: &labels, cancel: &Cancel::default() };
         for candidate in
             [Candidate::Ridge { l2: 1.0 }, Candidate::Logistic { l2: 0.01 }, Candidate::Knn { k: 9, temperature: 0.1 }]
         {

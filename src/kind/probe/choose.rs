@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     eval::metric::{Scores, Truth, score},
     kind::{embed::Features, measure::Scale},
+    progress::Cancel,
     report::frame::{Frame, Rows},
 };
 
@@ -92,11 +93,12 @@ pub fn choose(
     validation: &Validation,
     seed: u32,
     node: &str,
+    cancel: &Cancel,
 ) -> Result<Choice> {
     let (fit, valid) = sides(train, known, validation, seed, node)?;
     let (x, held_out) = (features.of(&fit)?, features.of(&valid)?);
     let labels = Labels::of(&fit)?;
-    let learned = Learned { x: &x, width: features.width, labels: &labels };
+    let learned = Learned { x: &x, width: features.width, labels: &labels, cancel };
     let truth = Labels::of(&valid)?;
     let scored = candidate::fit(candidates, &learned, &held_out)?;
     let judged: Vec<Scores> = scored.iter().map(|s| judge(s, &truth)).collect();

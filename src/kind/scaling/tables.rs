@@ -12,6 +12,7 @@ use crate::{
         spread::{self, Extrapolation, Spread},
     },
     kind::measurements::place,
+    progress::Cancel,
     report::frame::{Frame, Rows},
 };
 
@@ -35,7 +36,7 @@ struct Fitted {
 }
 
 impl Fitted {
-    fn new(law: Law, points: &[Observation], params: &Params) -> Self {
+    fn new(law: Law, points: &[Observation], params: &Params, cancel: &Cancel) -> Self {
         let mut out = Fitted {
             law,
             fit: None,
@@ -64,7 +65,8 @@ impl Fitted {
             Some(why) => out.remarks.push(format!("without the largest {}: {why}", params.hold_out)),
             None => out.extrapolation = spread::extrapolation(law, loss, &seen, &unseen),
         }
-        match Spread::new(&found, loss, points, params.resamples as usize, params.resample_seed) {
+        let draws = (params.resamples as usize, params.resample_seed);
+        match Spread::new(&found, loss, points, draws, cancel) {
             Ok(spread) => out.spread = Some(spread),
             Err(why) => out.remarks.push(format!("no interval: {why}")),
         }
@@ -112,7 +114,9 @@ fn declared(texts: &[&str], counts: &[&str], numbers: &[&str]) -> Rows {
     with(with(with(Rows::new(), texts, DataType::String), counts, DataType::Int64), numbers, DataType::Float64)
 }
 
-pub fn make(groups: &[Group], params: &Params, metric: &str) -> Result<Tables> {
+/// # Errors
+/// [`crate::error::Error::Interrupted`] within a resample of the request.
+pub fn make(groups: &[Group], params: &Params, metric: &str, cancel: &Cancel) -> Result<Tables> {
     let laws = params.laws();
     let mut table = declared(
         &["metric", "law", "chosen_by", "resampled", "remark"],
@@ -133,7 +137,8 @@ pub fn make(groups: &[Group], params: &Params, metric: &str) -> Result<Tables> {
     let mut notes = Vec::new();
     let one_minus = params.one_minus(metric)?;
     for group in groups {
-        let fitted: Vec<Fitted> = laws.iter().map(|law| Fitted::new(*law, &group.points, params)).collect();
+        let fitted: Vec<Fitted> = laws.iter().map(|law| Fitted::new(*law, &group.points, params, cancel)).collect();
+        cancel.check()?;
         let chosen = choose(&fitted, params);
         if let (None, Some(first)) = (chosen, fitted.first()) {
             let name = if group.others.is_empty() { String::new() } else { format!("{}: ", place(&group.others)) };

@@ -28,7 +28,7 @@ fn study() -> Vec<Point> {
 
 fn tables(points: &[Point], extra: Value) -> Tables {
     let params = params(extra);
-    make(&params.groups(points, "accuracy").unwrap(), &params, "accuracy").unwrap()
+    make(&params.groups(points, "accuracy").unwrap(), &params, "accuracy", &Cancel::default()).unwrap()
 }
 
 fn of_law(frame: &Frame, law: &str, column: &str) -> Value {

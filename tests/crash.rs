@@ -16,7 +16,7 @@ use std::{
 
 use scaleshot::{
     random::stream::Stream,
-    store::{CHECKPOINT_POINTS, FAULT_POINTS, GC_POINTS},
+    store::{CHECKPOINT_POINTS, FAULT_POINTS, GC_POINTS, Store, record::Record},
 };
 use study::Study;
 
@@ -354,6 +354,37 @@ fn a_clock_that_jumps_changes_nothing() {
         let plan = text(&site.output(&["plan", "x.yaml"]).stdout);
         assert_eq!(plan.contains("weights  source changed"), !content.contains('2'), "{plan}");
     }
+}
+
+#[test]
+fn an_age_by_a_clock_that_jumped_costs_computing_and_nothing_else() {
+    const YEARS_MS: u64 = 30 * 366 * 86_400_000;
+    let (site, report) = finished();
+    let redate = |to: &dyn Fn(u64) -> u64| {
+        let store = Store::open(site.store()).unwrap();
+        for key in store.records().unwrap() {
+            let record = store.record(&key).unwrap().unwrap();
+            let finished_unix_ms = to(record.finished_unix_ms);
+            store.put_record(&Record { finished_unix_ms, ..record }).unwrap();
+        }
+    };
+    let records = files(&site.store().join("records")).len();
+    // The clock was ahead when they were computed: they count as new, and that is said.
+    redate(&|ms| ms + YEARS_MS);
+    let gc = site.output(&["gc", "--age", "30d"]);
+    let told = text(&gc.stdout);
+    assert!(gc.status.success() && told.contains("gone: 0 records"), "{told}{}", text(&gc.stderr));
+    assert!(told.contains(&format!("{records} records are dated later than now")), "{told}");
+    assert_eq!(site.recovers("the clock was ahead", &report), [""; 0]);
+    // It was behind, so that all of them seem old: what goes is computed again, to the same bytes.
+    redate(&|ms| ms - 2 * YEARS_MS);
+    let gc = site.output(&["gc", "--age", "30d", "--dry-run"]);
+    assert!(text(&gc.stdout).contains(&format!("would go: {records} records")), "{}", text(&gc.stdout));
+    let gc = site.output(&["gc"]);
+    assert!(text(&gc.stdout).contains("gone: 0 records"), "no age was asked for: {}", text(&gc.stdout));
+    assert!(site.output(&["gc", "--age", "30d"]).status.success());
+    assert!(files(&site.store().join("records")).is_empty());
+    assert_eq!(site.recovers("the clock was behind", &report).len(), records);
 }
 
 /// Runs a script of `sh` that mounts; `None`, with a note, where this machine does not let us.

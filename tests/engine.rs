@@ -1,7 +1,11 @@
 //! Commands that change what is current and what is kept, and outside programs with their resources, end to end.
 
+#[path = "engine/looking.rs"]
+mod looking;
 #[path = "engine/programs.rs"]
 mod programs;
+#[path = "engine/sql.rs"]
+mod sql;
 mod study;
 
 use std::{

@@ -348,6 +348,34 @@ fn one_damaged_file_keeps_no_other_cell_from_being_copied() {
     assert!(there > 0 && there < cells, "{there} of {cells}: {err}");
 }
 
+/// `gate` holds the run open until the file `go` is there.
+const GATED: &str = r#"pipeline: gated
+nodes:
+  gate: { command: { run: "touch $HERE/begun; while [ ! -e $HERE/go ]; do sleep 0.02; done; echo 1 > x", outputs: { files: { type: files, path: x } }, pass: [HERE] } }
+"#;
+
+#[test]
+fn a_collection_behind_a_url_waits_for_runs_and_for_no_word() {
+    for (name, place) in places(&study(GATED)).into_iter().filter(|(name, _)| name != "folder") {
+        let study = study(GATED);
+        let mut run = command(&study, &["run", "x.yaml", "--store", &place]);
+        let mut run = run.env("HERE", study.folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        while !study.path("begun").exists() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the run does not begin");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let all = ["gc", "--age", "0s", "--unfinished", "0s", "--store", &place];
+        let (code, _, err) = output(&study, &all);
+        assert!(code == 1 && err.contains("is in use by") && err.contains("--alone"), "{name}: {err}");
+        std::fs::write(study.path("go"), "").unwrap();
+        assert!(run.wait().unwrap().success());
+        // Nobody is left, and nobody has to say so.
+        let (code, out, err) = output(&study, &all);
+        assert!(code == 0 && out.contains("gone: 1 records"), "{name}: {out}{err}");
+    }
+}
+
 /// Jobs of one node that lack the same inputs at the same time fetch each of them once.
 #[test]
 fn processes_of_one_machine_fetch_a_blob_once() {

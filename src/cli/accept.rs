@@ -16,6 +16,7 @@ use super::{
 use crate::{
     digest::Digest,
     error::{Error, Result},
+    kind::{NOTES, Note},
     plan::{PlanOptions, Reason, State, why},
     run::{machine, unix_ms},
     store::{
@@ -85,8 +86,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut outputs = old.as_ref().map(|r| r.outputs.clone()).unwrap_or_default();
     let declared = cell.kind.outputs_of(&cell.params)?;
     let mut files = Vec::new();
+    let mut notes = old.as_ref().map(|r| r.notes.clone()).unwrap_or_default();
     if let Some(folder) = &arguments.from {
         files = replace(store, folder, &declared, &mut outputs)?;
+        let because = arguments.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+        let detail = format!("{} put in by hand{because}", files.join(", "));
+        let note = Note { what: "accepted".into(), count: files.len() as u64, detail };
+        for name in files.iter().filter_map(|file| file.split('/').next()) {
+            tell(store, outputs.get_mut(name), &note)?;
+        }
+        notes.push(note);
     }
     if outputs.is_empty() {
         let hint = "--from FOLDER takes files, --key KEY another record's";
@@ -121,7 +130,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         cell: cell.id.clone(),
         parts: why.parts,
         outputs,
-        notes: old.as_ref().map(|r| r.notes.clone()).unwrap_or_default(),
+        notes,
         measured: old.as_ref().map(|r| r.measured.clone()).unwrap_or_default(),
         wall_ms: old.as_ref().map_or(0, |r| r.wall_ms),
         cpu_ms: old.as_ref().and_then(|r| r.cpu_ms),
@@ -138,6 +147,25 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let put: String = record.accepted.iter().flat_map(|a| &a.files).map(|f| format!("  took {f}\n")).collect();
     print(&format!("accepted {} as {}\n{}{put}", cell.id, key.short(), told.concat()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds a note to those that travel with an output, so that a report that is made of it tells it.
+fn tell(store: &Store, output: Option<&mut Artifact>, note: &Note) -> Result<()> {
+    let Some(artifact) = output else { return Ok(()) };
+    let mut notes: Vec<Note> = match artifact.file(NOTES) {
+        Some(file) => serde_json::from_slice(&store.bytes(&file.digest)?)?,
+        None => Vec::new(),
+    };
+    if notes.last() == Some(note) {
+        return Ok(());
+    }
+    notes.push(note.clone());
+    let (digest, bytes) = store.put_bytes(&serde_json::to_vec_pretty(&notes)?)?;
+    let mut files = std::mem::take(&mut artifact.files);
+    files.retain(|file| file.name != NOTES);
+    files.push(FileRef { name: NOTES.into(), digest, bytes });
+    *artifact = Artifact::new(artifact.kind, files);
+    Ok(())
 }
 
 /// Puts the record in its place, as a run would: under its lease, and named as the cell's latest, so that a collection
@@ -158,7 +186,7 @@ fn publish(store: &Store, record: &Record) -> Result<(), Failure> {
         return Err(computed());
     }
     let stamp = store.record_stamp(&record.key)?.ok_or_else(|| Error::store("the record just written is gone"))?;
-    let last = Last { key: record.key, stamp, wall_ms: record.wall_ms, outputs: record.outputs.clone() };
+    let last = Last::new(record.clone(), stamp);
     store.update_last(&record.pipeline, &BTreeMap::from([(record.cell.clone(), last)]))?;
     Ok(())
 }

@@ -8,7 +8,11 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, Outcome, layout, output::print, session::StoreArguments};
+use super::{
+    Failure, Outcome, layout,
+    output::print,
+    session::{StoreArguments, assignment},
+};
 use crate::{
     digest::Digest,
     pipeline::{LoadOptions, load},
@@ -51,6 +55,9 @@ pub struct ImportArguments {
     /// Only cells that this pipeline file has now; a plain web server needs it, since it cannot list what it holds
     #[arg(long, value_name = "PIPELINE")]
     pub of: Option<PathBuf>,
+    /// Replace a parameter of that pipeline, as for `run`
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = assignment, requires = "of")]
+    pub params: Vec<(String, String)>,
     #[command(flatten)]
     pub store: StoreArguments,
 }
@@ -93,13 +100,13 @@ pub fn export(arguments: &ExportArguments) -> Outcome {
 
 pub fn import(arguments: &ImportArguments) -> Outcome {
     let other = StoreArguments { store: Some(arguments.other.clone()) }.open_existing()?;
-    let among = arguments.of.as_ref().map(|file| keys_of(file, &other)).transpose()?;
+    let among = arguments.of.as_ref().map(|file| keys_of(file, &arguments.params, &other)).transpose()?;
     copy(&other, &arguments.store.open()?, among.as_deref(), &arguments.pick, other.url())
 }
 
 /// Keys of the cells of a pipeline that a store holds.
-fn keys_of(file: &Path, store: &Store) -> Result<Vec<Digest>, Failure> {
-    let pipeline = load(file, &LoadOptions::default())?;
+fn keys_of(file: &Path, params: &[(String, String)], store: &Store) -> Result<Vec<Digest>, Failure> {
+    let pipeline = load(file, &LoadOptions { params: params.to_vec(), ..LoadOptions::default() })?;
     let plan = plan(&pipeline, store, &SourceIndex::open(store)?, &PlanOptions::default())?;
     Ok(plan.cells.iter().filter(|c| c.state == State::Fresh).filter_map(|c| c.key).collect())
 }

@@ -29,7 +29,8 @@ so does all that the kept ones were made from.
 Plans whose jobs are done, what dead processes left, damaged files that were set aside, and notes on files that are
 gone are taken along.
 
-Safe beside running pipelines: what they rely on, and what is younger than the oldest of them, is not touched.";
+Safe beside running pipelines: what they rely on, and what is younger than the oldest of them, is not touched.
+Behind a URL, where that cannot be seen, nothing is taken while another process uses the store.";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -47,7 +48,7 @@ pub struct Arguments {
     /// Keep checkpoints and logs of cells that never ended for so long
     #[arg(long, value_name = "AGE", value_parser = age, default_value = "30d")]
     pub unfinished: Duration,
-    /// Say that no run elsewhere uses the store, where that cannot be seen: behind a URL
+    /// Behind a URL, collect although another process seems to use the store
     #[arg(long)]
     pub alone: bool,
     /// Show what would go, with sizes, and take nothing
@@ -84,12 +85,8 @@ const SHOWN: usize = 20;
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let store = arguments.store.open_existing()?;
-    if store.folder().is_none() && !arguments.alone && !arguments.dry_run {
-        let hint = "runs on other machines cannot be seen from here; end them, then say --alone";
-        return Err(Failure::words(format!("{} is behind a URL", store.url()), Some(hint.into())));
-    }
     let keep = keep(arguments, &store)?;
-    let garbage = if arguments.dry_run { store.garbage(&keep)? } else { store.collect(&keep)? };
+    let garbage = if arguments.dry_run { store.garbage(&keep)? } else { store.collect(&keep, arguments.alone)? };
     print(&if arguments.json { json_text(&garbage, arguments.dry_run) } else { text(&garbage, arguments) });
     Ok(ExitCode::SUCCESS)
 }
@@ -153,7 +150,7 @@ fn json_text(g: &Garbage, dry_run: bool) -> String {
     let value = json!({
         "dry_run": dry_run, "records": records, "files": sized(&g.blobs), "checkpoints": sized(&g.checkpoints),
         "logs": sized(&g.logs), "leftovers": leftovers, "bytes": g.bytes(), "kept_records": g.kept_records, "kept_bytes": g.kept_bytes,
-        "live_runs": g.live_runs,
+        "live_runs": g.live_runs, "dated_ahead": g.dated_ahead,
     });
     value.to_string() + "\n"
 }
@@ -199,6 +196,12 @@ fn text(g: &Garbage, arguments: &Arguments) -> String {
         n => format!("; {n} live runs, what they rely on stays"),
     };
     out.push_str(&format!("kept: {} records, {}{live}\n", g.kept_records, layout::bytes(g.kept_bytes)));
+    if g.dated_ahead > 0 {
+        let ahead = g.dated_ahead;
+        out.push_str(&format!(
+            "{ahead} records are dated later than now, by a clock that was wrong or is; --age takes them for new\n"
+        ));
+    }
     out
 }
 

@@ -144,7 +144,7 @@ fn by_jobs(
     options: &RunOptions,
     observer: &dyn Observer,
 ) -> Result<Summary, Failure> {
-    let Session { pipeline, store, sources } = session;
+    let Session { pipeline, store, sources, .. } = session;
     let profile = arguments.executor.slurm(store)?;
     let cluster = cluster::Options {
         plan: options.plan.clone(),

@@ -1,6 +1,6 @@
 //! What most commands are about: a pipeline, and the store that holds its results.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -54,7 +54,7 @@ pub struct PipelineArguments {
     pub max_cells: usize,
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().into(), value.into())),
         _ => Err("expected name=value".into()),
@@ -73,14 +73,41 @@ pub struct Session {
     pub pipeline: Pipeline,
     pub store: Store,
     pub sources: SourceIndex,
+    /// Dropped last.
+    _made: Made,
+}
+
+/// Folders of a store that were not there before, the innermost first. Whoever only looked leaves none behind: they are
+/// removed again as far as nothing was put into them.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// What opening a store here will make.
+    fn for_store(place: &Path) -> Self {
+        if place.to_string_lossy().contains("://") {
+            return Made(Vec::new());
+        }
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        Made(place.ancestors().take_while(missing).map(Path::to_path_buf).collect())
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Refused where there is something in it, and then it stays with those around it.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 impl Session {
     pub fn open(pipeline: &PipelineArguments, store: &StoreArguments) -> Result<Self, Failure> {
         let pipeline = pipeline.load()?;
+        let made = Made::for_store(&store.place());
         let store = store.open()?;
         let sources = SourceIndex::open(&store)?;
-        Ok(Session { pipeline, store, sources })
+        Ok(Session { pipeline, store, sources, _made: made })
     }
 
     /// The cells that words name, as indices; `None` without words, which means all.

@@ -283,9 +283,7 @@ impl<'a> Planner<'a> {
         let last = match self.last.get(cell) {
             Some(last) if last.key == *key && last.stamp == stamp => last.clone(),
             _ => match self.store.record(key) {
-                Ok(Some(record)) => {
-                    Arc::new(Last { key: *key, stamp, wall_ms: record.wall_ms, outputs: record.outputs })
-                }
+                Ok(Some(record)) => Arc::new(Last::new(record, stamp)),
                 Ok(None) => return Ok(Err(None)),
                 Err(Error::Store { message, .. }) => return Ok(Err(Some(Reason::RecordDamaged { message }))),
                 Err(e) => return Err(e),

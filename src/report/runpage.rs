@@ -60,6 +60,8 @@ pub struct RunRow {
     pub peak_rss_bytes: Option<u64>,
     pub threads: Option<u32>,
     pub key: String,
+    /// That its result was taken as current instead of being computed, and why.
+    pub accepted: Option<String>,
 }
 
 /// The run as a whole.
@@ -92,12 +94,13 @@ pub fn render(info: &RunInfo, rows: &[RunRow]) -> Result<String> {
         seconds(info.wall_ms),
         seconds(cpu)
     );
+    let accepted = rows.iter().filter(|r| r.accepted.is_some()).count();
     if let Some(peak) = peak {
         lead.push_str(&format!(", at most {} of memory in one cell", bytes(peak)));
     }
     let mut page = Page::new(&format!("Run of {}", info.pipeline))
         .kicker(&format!("scaleshot run · {}", info.started))
-        .lead(&(lead + "."))
+        .lead(&(lead + &if accepted > 0 { format!(". {accepted} accepted, not computed.") } else { ".".into() }))
         .section("Graph")
         .html(graph(rows))
         .section("Timeline")
@@ -114,13 +117,22 @@ pub fn render(info: &RunInfo, rows: &[RunRow]) -> Result<String> {
             ("peak_mib", number(r.peak_rss_bytes.map(|v| v as f64 / f64::from(1 << 20)))),
             ("threads", r.threads.map_or(Value::Null, Value::from)),
             ("key", Value::from(r.key.chars().take(12).collect::<String>())),
-            ("reason", Value::from(r.reason.as_str())),
+            ("reason", Value::from(reason(r))),
         ]);
     }
     page = page.section("Cells").table(&Table::from_frame("", &table.frame()?)?).section("Machine and versions");
     let facts: String =
         info.facts.iter().map(|(n, v)| format!("<dt>{}</dt><dd>{}</dd>", escape(n), escape(v))).collect();
     Ok(page.html(format!("<dl class=\"facts\">{facts}</dl>\n")).render())
+}
+
+/// Why it ran, or that it did not have to.
+fn reason(row: &RunRow) -> String {
+    match &row.accepted {
+        Some(told) if row.reason.is_empty() => format!("accepted: {told}"),
+        Some(told) => format!("{}; accepted: {told}", row.reason),
+        None => row.reason.clone(),
+    }
 }
 
 fn seconds(ms: u64) -> String {
@@ -232,6 +244,7 @@ mod tests {
             peak_rss_bytes: start_ms.map(|_| 300 << 20),
             threads: Some(2),
             key: "0123456789abcdef".into(),
+            accepted: None,
         }
     }
 

@@ -218,6 +218,7 @@ fn run() -> Result<String> {
                 peak_rss_bytes: ran.then_some((200 + i as u64) << 20),
                 threads: ran.then_some(2),
                 key: crate::digest::Digest::of(format!("{node}{i}").as_bytes()).hex(),
+                accepted: None,
             });
             clock += if ran { wall / 2 } else { 0 };
         }

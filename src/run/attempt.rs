@@ -5,18 +5,19 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use super::{
-    event::{Event, Observer},
+    event::{By, Event, Observer},
     executor::{Executor, Task, World},
     slots::Share,
 };
 use crate::{
+    digest::Digest,
     error::{Error, Result},
     pipeline::Pipeline,
     plan::{self, Parent, Planner, State},
@@ -37,20 +38,32 @@ pub struct Shared<'a> {
     pub current: RwLock<HashMap<usize, Arc<Last>>>,
     /// Names of the logs of cells that were started, by index.
     pub logs: Mutex<HashMap<usize, String>>,
+    /// Keys that cells of this run compute or have computed, and which: several may have the same.
+    pub computing: Mutex<HashMap<Digest, usize>>,
 }
 
 /// How an attempt at a cell ended well.
 pub enum Attempt {
-    /// It need not run.
-    Spared(Arc<Last>),
+    /// It need not run; who computed it, unless its inputs came out as they were.
+    Spared(Arc<Last>, Option<By>),
     Ran(Arc<Last>),
-    /// Another process or thread is computing the same cell.
-    Busy,
+    /// Its key is being computed.
+    Busy(By),
 }
 
 impl Shared<'_> {
     pub fn log_of(&self, index: usize) -> Option<String> {
         self.logs.lock().unwrap_or_else(|e| e.into_inner()).get(&index).cloned()
+    }
+
+    fn computing(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+        self.computing.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Another cell of this run that computes the key, or has computed it.
+    fn twin(&self, index: usize, key: &Digest) -> Option<By> {
+        let other = self.computing().get(key).copied().filter(|other| *other != index)?;
+        Some(By::Cell(self.pipeline.cells[other].id.clone()))
     }
 
     /// Makes a cell current, whose parents all are.
@@ -75,7 +88,11 @@ impl Shared<'_> {
         // The second round finds the record of whoever held the lease before.
         while verdict.state == State::Run && lease.is_none() {
             let Some(key) = &verdict.key else { return Err(unexpected(&verdict.reasons)) };
-            let Some(taken) = self.store.try_lease(key)? else { return Ok(Attempt::Busy) };
+            // Before its lease, so that whoever finds that taken knows by whom.
+            self.computing().entry(*key).or_insert(index);
+            let Some(taken) = self.store.try_lease(key)? else {
+                return Ok(Attempt::Busy(self.twin(index, key).unwrap_or(By::Process)));
+            };
             let look_again = taken.found();
             lease = Some(taken);
             if look_again {
@@ -83,7 +100,10 @@ impl Shared<'_> {
             }
         }
         let (key, lease) = match (verdict.state, verdict.key, verdict.current, lease) {
-            (State::Fresh, _, Some(last), _) => return Ok(Attempt::Spared(last)),
+            (State::Fresh, _, Some(last), lease) => {
+                let found = lease.map(|_| By::Process);
+                return Ok(Attempt::Spared(last.clone(), self.twin(index, &last.key).or(found)));
+            }
             (State::Run, Some(key), _, Some(lease)) => (key, lease),
             _ => return Err(unexpected(&verdict.reasons)),
         };
@@ -140,7 +160,7 @@ impl Shared<'_> {
                 // Stopped for long, this process was taken for dead and its scratch folder with it; whoever took
                 // the cell is computing it or has done so.
                 if !matches!(e, Error::Interrupted) && lease.lost() {
-                    return Ok(Attempt::Busy);
+                    return Ok(Attempt::Busy(By::Process));
                 }
                 return Err(e);
             }
@@ -156,7 +176,7 @@ impl Shared<'_> {
             peak_rss_bytes: record.peak_rss_bytes,
             bytes,
         });
-        Ok(Attempt::Ran(Arc::new(Last { key, stamp, wall_ms: record.wall_ms, outputs: record.outputs })))
+        Ok(Attempt::Ran(Arc::new(Last::new(record, stamp))))
     }
 }
 

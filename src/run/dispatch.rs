@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     attempt::{Attempt, Shared},
-    event::{Event, Failure, Skip, Summary},
+    event::{By, Event, Failure, Skip, Summary},
     graph::Reply,
     slots::{Need, Share, Slots},
 };
@@ -189,17 +189,18 @@ impl<'scope, 'env> Dispatcher<'scope, 'env> {
                 }
                 let cell = &self.jobs[place].planned.cell;
                 match ended {
-                    Ok(Attempt::Busy) => {
+                    Ok(Attempt::Busy(by)) => {
                         if self.state.told_busy.insert(place) {
-                            self.shared.observer.event(&Event::Waiting { cell: cell.clone() });
+                            self.shared.observer.event(&Event::Waiting { cell: cell.clone(), by });
                         }
                         self.state.busy.push((Instant::now() + self.shared.store.patience(), place));
                         self.state.startable += 1;
                         return Ok(false);
                     }
-                    Ok(Attempt::Spared(last)) => {
+                    Ok(Attempt::Spared(last, by)) => {
                         summary.spared += 1;
-                        self.shared.observer.event(&Event::Spared { cell: cell.clone(), key: last.key });
+                        let by = by.or_else(|| self.state.told_busy.contains(&place).then_some(By::Process));
+                        self.shared.observer.event(&Event::Spared { cell: cell.clone(), key: last.key, by });
                         self.current(place, last);
                     }
                     Ok(Attempt::Ran(last)) => {

@@ -137,7 +137,7 @@ mod tests {
         // b took 2 s for a quarter.
         assert_eq!(e.left(at(6)).unwrap().as_secs(), 13);
         e.event(&done("b", 8_000), at(12));
-        e.event(&Event::Spared { cell: "c".into(), key: Digest::of(b"") }, at(12));
+        e.event(&Event::Spared { cell: "c".into(), key: Digest::of(b""), by: None }, at(12));
         assert_eq!(e.left(at(12)).unwrap().as_secs(), 0);
     }
 

@@ -83,14 +83,17 @@ pub enum Event {
         /// Where and since when, or what it waits for.
         detail: String,
     },
-    /// Another process is computing this very cell.
+    /// Its key is being computed.
     Waiting {
         cell: String,
+        by: By,
     },
-    /// It need not run after all: its inputs came out as they were, or another process computed it.
+    /// It need not run after all: its inputs came out as they were, or its key was computed meanwhile.
     Spared {
         cell: String,
         key: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
     },
     Done {
         cell: String,
@@ -122,6 +125,15 @@ pub enum Event {
     /// A stop was asked for; running cells are checkpointing.
     Stopping,
     Finished(Summary),
+}
+
+/// Who computes a key in a cell's stead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// A cell of this run that has the same key.
+    Cell(String),
+    Process,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -165,6 +165,7 @@ pub fn run(
             cancel: &options.cancel,
             current: RwLock::new(fresh.collect()),
             logs: Mutex::default(),
+            computing: Mutex::default(),
         };
         let (_live, hold) = registered?;
         store.rely_on(plan.cells.iter().filter_map(|c| c.key))?;

@@ -13,7 +13,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    event::{Event, Observer, duration},
+    event::{By, Event, Observer, duration},
     tally::Tally,
 };
 
@@ -84,11 +84,16 @@ fn sentence(event: &Event, run: usize) -> Option<String> {
         Event::Done { cell, wall_ms, .. } if run <= MANY || *wall_ms >= LONG_MS => {
             format!("done {cell}, {}", duration(*wall_ms))
         }
-        Event::Spared { cell, .. } if run <= MANY => format!("fresh {cell}, its inputs came out as they were"),
+        Event::Spared { cell, by, .. } if run <= MANY => match by {
+            None => format!("fresh {cell}, its inputs came out as they were"),
+            Some(By::Cell(other)) => format!("fresh {cell}, it is the same as {other}"),
+            Some(By::Process) => format!("fresh {cell}, another process computed it"),
+        },
         Event::Queued { cell, job, state, detail } if run <= MANY || state == "lost" => {
             format!("{state} {cell} as job {job}{}{detail}", if detail.is_empty() { "" } else { ", " })
         }
-        Event::Waiting { cell } => format!("wait {cell}: another process is computing it"),
+        Event::Waiting { cell, by: By::Cell(other) } => format!("wait {cell}: it is the same as {other}, which runs"),
+        Event::Waiting { cell, by: By::Process } => format!("wait {cell}: another process is computing it"),
         Event::Retrying { cell, error, attempt, wait_ms } => {
             format!("try {attempt} of {cell} failed: {error}; again in {}", duration(*wait_ms))
         }

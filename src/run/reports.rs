@@ -92,6 +92,7 @@ pub fn write_run_page(
                 peak_rss_bytes: course.peak_rss_bytes,
                 threads: course.threads.map(|t| t as u32),
                 key: last.get(&cell.id).map(|l| l.key.hex()).unwrap_or_default(),
+                accepted: last.get(&cell.id).and_then(|l| l.accepted.clone()),
             }
         })
         .collect();

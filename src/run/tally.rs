@@ -139,7 +139,7 @@ mod tests {
         }
         tally.event(&Event::Failed(Failure { cell: cell(101), error: "x".into(), hint: None, log: None }), at(100));
         tally.event(&Event::Skipped(Skip { cell: cell(1001), because: cell(101), stopped: false }), at(100));
-        tally.event(&Event::Spared { cell: cell(1002), key }, at(100));
+        tally.event(&Event::Spared { cell: cell(1002), key, by: None }, at(100));
         assert_eq!((tally.ended(), tally.running()), (103, vec!["c100", "c1000"]));
         let text = tally.sentence(at(100));
         assert!(text.starts_with("2 running, 1 failed, 1 skipped, 3997 unknown, 1.0 cells/s, "), "{text}");

@@ -305,7 +305,7 @@ impl<'a> PlanSight<'a> {
                 Event::Done { cell: name, key, wall_ms, cpu_ms: None, peak_rss_bytes: None, bytes: 0 }
             } else {
                 self.summary.spared += 1;
-                Event::Spared { cell: name, key }
+                Event::Spared { cell: name, key, by: None }
             });
             return Ok(Stand::Done);
         }

@@ -93,6 +93,9 @@ fn folder(place: &str, path: &str) -> Result<Backend> {
         return Err(Error::store("the place of the store is empty").with_hint("name a folder: --store .scaleshot"));
     }
     let path = Path::new(path);
+    if path.is_file() {
+        return Err(Error::store(format!("{place} is a file, and a store is a folder")));
+    }
     std::fs::create_dir_all(path).map_err(Error::io(path))?;
     let root = path.canonicalize().map_err(Error::io(path))?;
     let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| Error::store(format!("{place}: {e}")))?;

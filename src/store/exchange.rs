@@ -135,8 +135,8 @@ impl Store {
             let Some(stamp) = target.record_stamp(key)? else { continue };
             let is_latest = self.last(&record.pipeline)?.get(&record.cell).is_some_and(|last| last.key == *key);
             if is_latest && !target.last(&record.pipeline)?.contains_key(&record.cell) {
-                let last = Last { key: *key, stamp, wall_ms: record.wall_ms, outputs: record.outputs };
-                by_pipeline.entry(record.pipeline).or_default().insert(record.cell, last);
+                let (pipeline, cell) = (record.pipeline.clone(), record.cell.clone());
+                by_pipeline.entry(pipeline).or_default().insert(cell, Last::new(record, stamp));
             }
         }
         by_pipeline.iter().try_for_each(|(pipeline, cells)| target.update_last(pipeline, cells))

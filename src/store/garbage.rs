@@ -35,6 +35,9 @@ pub struct Keep {
     pub journal: usize,
 }
 
+/// Clocks of machines that share a store may differ by so much without a word.
+const CLOCKS_DIFFER_MS: u64 = 600_000;
+
 /// What a collection takes, or would take.
 #[derive(Clone, Debug, Default)]
 pub struct Garbage {
@@ -52,6 +55,8 @@ pub struct Garbage {
     pub kept_records: usize,
     pub kept_bytes: u64,
     pub live_runs: usize,
+    /// Records dated later than now: a clock was wrong, or is. They count as new.
+    pub dated_ahead: usize,
 }
 
 impl Garbage {
@@ -71,11 +76,12 @@ impl Store {
         self.look_for_garbage(keep)
     }
 
-    /// Takes what is not kept out of the store.
+    /// Takes what is not kept out of the store. Behind a URL nothing else may use it, unless `alone` says so.
     ///
     /// # Errors
-    /// A record is damaged: what it needs cannot be known.
-    pub fn collect(&self, keep: &Keep) -> Result<Garbage> {
+    /// A record is damaged: what it needs cannot be known. Behind a URL, another process uses the store.
+    pub fn collect(&self, keep: &Keep, alone: bool) -> Result<Garbage> {
+        let _collecting = if self.objects.remote() && !alone { Some(self.begin_collecting()?) } else { None };
         let alone = self.hold_alone()?;
         self.forget_dead_runs(&alone);
         let found = self.look_for_garbage(keep)?;
@@ -112,12 +118,16 @@ impl Store {
                     records.insert(key, record);
                 }
                 Ok(None) => {}
-                Err(e) => return Err(Error::store(e.to_string()).with_hint("run `scaleshot verify --repair` first")),
+                Err(e @ Error::Store { .. }) => return Err(e.with_hint("run `scaleshot verify --repair` first")),
+                Err(e) => return Err(e),
             }
         }
         let mut roots = keep.keys.clone();
         roots.extend(self.all_frozen()?);
         roots.extend(&live.relied_on);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let dated_ahead =
+            records.values().filter(|r| r.finished_unix_ms > now.saturating_add(CLOCKS_DIFFER_MS)).count();
         for (key, record) in &records {
             let young = keep.since_unix_ms.is_some_and(|since| record.finished_unix_ms >= since);
             if young || live.shields(self.changed(&format!("records/{key}.json"))) {
@@ -130,7 +140,7 @@ impl Store {
         for key in &kept {
             named.extend(blobs_of(&records[key]));
         }
-        let mut found = Garbage { kept_records: kept.len(), live_runs: live.count, ..Garbage::default() };
+        let mut found = Garbage { kept_records: kept.len(), live_runs: live.count, dated_ahead, ..Garbage::default() };
         for (key, record) in &records {
             if !kept.contains(key) {
                 found.records.push((*key, record.cell.clone(), record.pipeline.clone()));

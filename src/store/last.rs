@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, fault, record::Outputs};
+use super::{
+    Store, fault,
+    record::{Outputs, Record},
+};
 use crate::{
     digest::Digest,
     error::{Error, Result},
@@ -23,6 +26,17 @@ pub struct Last {
     /// How long it took, for estimates.
     pub wall_ms: u64,
     pub outputs: Outputs,
+    /// That somebody took this result as current instead of computing it, and why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<String>,
+}
+
+impl Last {
+    /// Of a record with this stamp.
+    pub fn new(record: Record, stamp: String) -> Self {
+        let accepted = record.accepted.map(|accepted| accepted.told());
+        Last { key: record.key, stamp, wall_ms: record.wall_ms, outputs: record.outputs, accepted }
+    }
 }
 
 impl Store {

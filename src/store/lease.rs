@@ -204,8 +204,8 @@ impl Store {
         Ok(dead.len())
     }
 
-    /// This process as an owner, from its first lease on.
-    fn own(&self) -> Result<Arc<Own>> {
+    /// This process as an owner, from its first lease on, or from its first run behind a URL.
+    pub(super) fn own(&self) -> Result<Arc<Own>> {
         let mut own = lock(&self.leases.own);
         if let Some(own) = &*own {
             return Ok(own.clone());

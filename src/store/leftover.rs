@@ -251,7 +251,7 @@ mod tests {
         let live = store.live().unwrap();
         assert_eq!(names(&store.garbage(&now(3600)).unwrap()), []);
         drop(live);
-        let found = store.collect(&now(3600)).unwrap();
+        let found = store.collect(&now(3600), false).unwrap();
         assert_eq!(names(&found), [("plan", format!("plans/{}", &done.hex()[..8]))]);
         assert!(found.leftovers[0].bytes > 40 && found.bytes() == found.leftovers[0].bytes);
         assert_eq!(store.plans().unwrap(), [open]);
@@ -259,7 +259,7 @@ mod tests {
         assert!(!folder.path().join(format!("jobs/{done}")).exists());
         // An hour after its last mark an unfinished one is forgotten where that is asked for.
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(names(&store.collect(&now(0)).unwrap()).len(), 1);
+        assert_eq!(names(&store.collect(&now(0), false).unwrap()).len(), 1);
         assert!(store.plans().unwrap().is_empty());
     }
 
@@ -277,7 +277,7 @@ mod tests {
         let dead = text.replace("\"token\":\"", "\"token\":\"dead").replace("\"pid_start\":", "\"pid_start\":1");
         std::fs::write(folder.path().join(format!("leases/{other}.json")), &dead).unwrap();
         std::fs::write(folder.path().join("owners/dead.json"), &dead).unwrap();
-        let found = store.collect(&now(3600)).unwrap();
+        let found = store.collect(&now(3600), false).unwrap();
         assert_eq!(
             names(&found),
             [("lease", format!("leases/{}", &other.hex()[..7])), ("owner", "owners/dead.js".into())]
@@ -303,7 +303,7 @@ mod tests {
         let view = View { live: &live, old: SystemTime::now(), blobs: &blobs, records: &HashSet::new() };
         let found: Vec<&str> = store.leftovers(&view).unwrap().iter().map(|l| l.what).collect();
         assert_eq!(found, ["damaged", "memo"]);
-        let found = store.collect(&now(3600)).unwrap();
+        let found = store.collect(&now(3600), false).unwrap();
         assert_eq!(found.leftovers.iter().map(|l| l.what).collect::<Vec<_>>(), ["damaged", "memo", "memo"]);
         assert_eq!(store.memo::<Value>(&key), None);
         assert_eq!(std::fs::read_dir(folder.path().join("damaged")).unwrap().count(), 0);

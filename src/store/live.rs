@@ -5,8 +5,8 @@
 //! run's decision to rely on something and its note of it nothing can be collected. No clock decides: a clock
 //! that jumps makes a collection keep more, never less.
 //!
-//! It sees the runs of this machine and of those that share the folder. Behind a URL, runs elsewhere are not
-//! seen, which is why a collection there has to be told that there are none.
+//! It sees the runs of this machine and of those that share the folder. Behind a URL, [`super::collector`] keeps
+//! runs elsewhere and collections apart.
 
 use std::{
     collections::HashSet,
@@ -77,6 +77,9 @@ impl Store {
         if let Some(entry) = entry.as_mut() {
             entry.runs += 1;
             return Ok(Live(self));
+        }
+        if self.objects.remote() {
+            self.announce()?;
         }
         let folder = self.home.join("live");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;

@@ -36,6 +36,7 @@ pub mod artifact;
 mod backend;
 mod blob;
 mod cache;
+mod collector;
 mod exchange;
 pub(crate) mod fault;
 mod frozen;

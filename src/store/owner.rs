@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -129,6 +129,9 @@ fn random_token() -> String {
 pub(super) struct Beat {
     pub owner: Owner,
     pub beat: u64,
+    /// It takes out of the store what it finds that nobody needs: see [`super::collector`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collects: bool,
 }
 
 impl Beat {
@@ -157,6 +160,7 @@ struct Pulse {
     owner: Owner,
     objects: Arc<Objects>,
     beat: AtomicU64,
+    collects: AtomicBool,
     last: Mutex<Instant>,
     stop: Mutex<bool>,
     stopped: Condvar,
@@ -169,6 +173,7 @@ impl Own {
             owner: Owner::this(),
             objects: objects.clone(),
             beat: AtomicU64::new(0),
+            collects: AtomicBool::new(false),
             last: Mutex::new(Instant::now()),
             stop: Mutex::new(false),
             stopped: Condvar::new(),
@@ -189,11 +194,17 @@ impl Own {
 
     /// The content of a lease of this owner.
     pub fn text(&self) -> Result<Vec<u8>> {
-        Beat { owner: self.pulse.owner.clone(), beat: 0 }.text()
+        Beat { owner: self.pulse.owner.clone(), beat: 0, collects: false }.text()
     }
 
     /// Writes the owner's object again, where somebody took this process for dead and removed it.
     pub fn renew(&self) -> Result<()> {
+        self.pulse.write()
+    }
+
+    /// Tells others whether this process collects, at once.
+    pub fn collects(&self, does: bool) -> Result<()> {
+        self.pulse.collects.store(does, Ordering::Relaxed);
         self.pulse.write()
     }
 
@@ -221,7 +232,9 @@ impl Pulse {
         // Before the write: a looker may have seen the old count until then.
         let now = Instant::now();
         let beat = self.beat.fetch_add(1, Ordering::Relaxed) + 1;
-        self.objects.put(&owner_name(&self.owner.token), Beat { owner: self.owner.clone(), beat }.text()?)?;
+        let collects = self.collects.load(Ordering::Relaxed);
+        let told = Beat { owner: self.owner.clone(), beat, collects };
+        self.objects.put(&owner_name(&self.owner.token), told.text()?)?;
         *lock(&self.last) = now;
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Folder and memory are always at hand. `SCALESHOT_TEST_STORES` names others, as URLs with commas between them
 //! (`make test-stores` starts servers and sets it); each test then works under a path of its own.
 
+mod collector;
 mod lease;
 mod requests;
 
@@ -211,8 +212,13 @@ fn damage_is_noticed_and_named() {
 #[test]
 fn latest_keys_of_two_writers_are_both_kept() {
     everywhere(|store| {
-        let last =
-            |key: &[u8]| Last { key: Digest::of(key), stamp: "s".into(), wall_ms: 1, outputs: outputs(store, key) };
+        let last = |key: &[u8]| Last {
+            key: Digest::of(key),
+            stamp: "s".into(),
+            wall_ms: 1,
+            outputs: outputs(store, key),
+            accepted: None,
+        };
         let name = "../odd name";
         assert!(store.last(name).unwrap().is_empty());
         store.update_last(name, &BTreeMap::from([("a".to_string(), last(b"1"))])).unwrap();

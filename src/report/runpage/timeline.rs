@@ -134,6 +134,7 @@ mod tests {
             peak_rss_bytes: Some(200 << 20),
             threads: Some(2),
             key: String::new(),
+            accepted: None,
         }
     }
 

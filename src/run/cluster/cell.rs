@@ -197,6 +197,7 @@ fn compute(plan: &SavedPlan, index: usize, site: &Site, log: &mut Option<String>
         cancel: site.cancel,
         current: RwLock::new(current),
         logs: Mutex::new(HashMap::new()),
+        computing: Mutex::new(HashMap::new()),
     };
     // The queue has seen to it that nobody else has them; CUDA counts what it gave from 0.
     let gpus = cell.limits.gpus.map_or_else(|| cell.kind.gpus(&cell.params), Ok)?;
@@ -206,8 +207,8 @@ fn compute(plan: &SavedPlan, index: usize, site: &Site, log: &mut Option<String>
         *log = shared.log_of(index);
         match attempt? {
             Attempt::Ran(last) => break (last, true),
-            Attempt::Spared(last) => break (last, false),
-            Attempt::Busy => {
+            Attempt::Spared(last, _) => break (last, false),
+            Attempt::Busy(_) => {
                 site.cancel.check()?;
                 std::thread::sleep(store.patience());
             }

@@ -17,7 +17,7 @@ fn key() -> Digest {
 
 /// Puts a lease of somebody else's into a store, and its owner where `alive`.
 fn held_by(store: &Store, owner: &Owner, alive: bool) {
-    let beat = Beat { owner: owner.clone(), beat: 1 };
+    let beat = Beat { owner: owner.clone(), beat: 1, collects: false };
     if alive {
         store.objects.put(&owner_name(&owner.token), beat.text().unwrap()).unwrap();
     }
@@ -25,7 +25,7 @@ fn held_by(store: &Store, owner: &Owner, alive: bool) {
 }
 
 /// An owner on another machine, who wants to be taken for dead after a second.
-fn stranger(token: &str) -> Owner {
+pub(super) fn stranger(token: &str) -> Owner {
     Owner {
         token: token.into(),
         host: "far".into(),
@@ -128,7 +128,10 @@ fn an_owner_elsewhere_lives_while_it_beats_and_is_dead_after_its_bound() {
         while began.elapsed() < Duration::from_secs(3) {
             beat += 1;
             let clock = Owner { started_unix_ms: beat % 7 * 1_000_000_000, ..owner.clone() };
-            store.objects.put(&owner_name("far"), Beat { owner: clock, beat }.text().unwrap()).unwrap();
+            store
+                .objects
+                .put(&owner_name("far"), Beat { owner: clock, beat, collects: false }.text().unwrap())
+                .unwrap();
             assert!(store.try_lease(&key()).unwrap().is_none());
         }
         assert_eq!(store.holder(&key()).unwrap().unwrap().told(), "far, Slurm job 17_4");

@@ -375,7 +375,7 @@ impl<'a> Follower<'a> {
                 });
             } else {
                 summary.spared += 1;
-                self.observer.event(&Event::Spared { cell: name(), key: mark.key });
+                self.observer.event(&Event::Spared { cell: name(), key: mark.key, by: None });
             }
             self.settle(cell, Stand::Done);
             return Ok(false);

@@ -1,5 +1,9 @@
 //! What a wrong pipeline prints, whole: every mistake at once, at its place, with the way out.
 
+#[path = "errors/scenes.rs"]
+mod scenes;
+#[path = "errors/snapshot.rs"]
+mod snapshot;
 mod study;
 
 use study::{Study, TINY};
@@ -126,7 +130,7 @@ fn hostile_files_are_refused_in_little_memory_and_say_why() {
         ("other bytes than UTF-8", b"pipeline: p\nnodes: { a: \xff }\n".to_vec(), "line 2 is not UTF-8"),
         ("UTF-16", "pipeline: p\n".encode_utf16().flat_map(u16::to_le_bytes).collect(), "the file is UTF-16"),
         ("a tab", b"pipeline: p\nnodes:\n\ta: 1\n".to_vec(), "x.yaml:3:1: a tab stands in the indentation"),
-        ("a zero byte", b"pipeline: p\nnodes: { a\0: 1 }\n".to_vec(), "x.yaml"),
+        ("a zero byte", b"pipeline: p\nnodes: { a\0: 1 }\n".to_vec(), "x.yaml:2:11: the character U+0000 cannot stand"),
         ("an alias of itself", b"pipeline: p\nnodes: &n { a: *n }\n".to_vec(), "an alias inside of what it names"),
     ];
     for (what, bytes, part) in cases {

@@ -83,7 +83,9 @@ impl Diagnostic {
             let column = self.column as usize - 1;
             let from =
                 if column + self.width as usize > LINE_WIDTH { column.saturating_sub(LINE_WIDTH / 2) } else { 0 };
-            let shown: String = self.source.chars().skip(from).take(LINE_WIDTH).collect();
+            // A zero byte would end the line in some terminals, and an escape would colour it.
+            let plain = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+            let shown: String = self.source.chars().skip(from).take(LINE_WIDTH).map(plain).collect();
             let before = column - from;
             // Tabs stay tabs below, so that the caret stands under its character.
             let space: String = shown.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();

@@ -8,6 +8,7 @@
 //! Everything wrong in a file is gathered in [`Diagnostics`] and reported in one go. Whether the files
 //! and folders exist that a pipeline reads is not judged here: the planner calls such cells blocked.
 
+mod brackets;
 mod declaration;
 mod diagnostic;
 mod expand;
@@ -343,7 +344,7 @@ nodes:
             wrong,
             "p.yaml: -p seedz: unknown parameter seedz\nhint: did you mean seeds?\n\
              p.yaml: -p lr.bas: unknown parameter lr.bas\nhint: did you mean base?\n\
-             p.yaml: -p seeds: \"[1\" is not a value: not YAML: while parsing a flow sequence, expected ',' or ']'\n\
+             p.yaml: -p seeds: \"[1\" is not a value: the [ that opens here is not closed\n\
              hint: quote text that YAML reads otherwise"
         );
         let wrong = parse(STUDY, &[("seeds", "3")]).err().unwrap();

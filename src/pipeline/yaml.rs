@@ -9,7 +9,10 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::{Map, Value};
 
-use super::diagnostic::{Findings, Mark};
+use super::{
+    brackets,
+    diagnostic::{Findings, Mark},
+};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -195,6 +198,7 @@ pub fn parse(text: &str, limits: &YamlLimits, findings: &mut Findings) -> Option
 /// As [`parse`], for the file that `findings` knows by this number.
 pub fn parse_file(file: u16, text: &str, limits: &YamlLimits, findings: &mut Findings) -> Option<Node> {
     let mut builder = Builder {
+        text,
         parser: Parser::new_from_str(text),
         limits,
         findings,
@@ -212,6 +216,7 @@ struct Anchored {
 }
 
 struct Builder<'a, 'f> {
+    text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
     limits: &'a YamlLimits,
     findings: &'f mut Findings,
@@ -255,9 +260,30 @@ impl<'a> Builder<'a, '_> {
                 if e.info().contains("recursion limit") {
                     return self.too_deep(at);
                 }
-                self.fail(at, format!("not YAML: {}", e.info()), None)
+                self.not_yaml(at, e.info())
             }
             None => self.fail(self.last, "the file ends too early", None),
+        }
+    }
+
+    /// In the user's terms where the parser's are its own.
+    fn not_yaml<T>(&mut self, at: Mark, info: &str) -> Option<T> {
+        if info.contains("quoted scalar") && info.contains("end of stream") {
+            return self.fail(at, "the quote that opens here is not closed", None);
+        }
+        if info.contains("unprintable") {
+            let sign = self.findings.line(at).chars().nth(at.column as usize - 1).map_or(0, u32::from);
+            return self.fail(at, format!("the character U+{sign:04X} cannot stand in a pipeline"), None);
+        }
+        let of_brackets =
+            ["flow", "indentation", "indicator", "stream", "',' or", "',', or"].iter().any(|word| info.contains(word));
+        match brackets::open_before(self.text, at.line, at.column).filter(|_| of_brackets) {
+            Some(open) => {
+                let hint = format!("{} is missing before line {}, column {}", open.closing(), at.line, at.column);
+                let at = Mark { line: open.line, column: open.column, width: 1, ..at };
+                self.fail(at, format!("the {} that opens here is not closed", open.sign), Some(&hint))
+            }
+            None => self.fail(at, format!("not YAML: {info}"), None),
         }
     }
 

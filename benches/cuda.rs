@@ -5,7 +5,8 @@
 //! | `{"model", "px", "batch", "micro", "precision", "mode": "train" or "infer"}` | `{"ready": what computes, "flops", "bytes", "micro", "peak_bytes"}`, after warming up |
 //! | `{"steps": n}` | `{"seconds": of one, "loss"}` |
 //!
-//! Inputs are random and fresh for every request, and sent from the host in every step, beside the computing. A time
+//! Inputs are random and fresh for every request, and sent from the host in every step, beside the computing: for
+//! training as f32, for inference as the bytes that are stored, which the GPU renders. A time
 //! is that of n steps from one wait for the GPU to the next. Peak memory is what is gone from the GPU after warming up,
 //! when all has been allocated: nobody else may take any between the question and that answer. It compares with nothing
 //! itself.
@@ -14,9 +15,13 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
 
+use scaleshot::data::augment::{Augment, View};
+use scaleshot::data::loader::{Draw, Examples, Labels, MemoryPixels, TrainView};
+use scaleshot::data::sampling::ImageDims;
 use scaleshot::error::{Error, Result};
 use scaleshot::model::{Beside, Bit, BitConfig, Images, Precision};
 use scaleshot::nn::cuda::{Machine, open};
+use scaleshot::nn::looks::Looks;
 use scaleshot::nn::{Optimizer, SgdAgc, Targets, sgd_agc::SgdAgcOptions};
 use scaleshot::random::stream::Stream;
 use serde_json::{Value, json};
@@ -96,28 +101,33 @@ impl Work {
     /// Seconds of some steps, and the last loss; an error where that is no number.
     fn steps(&mut self, steps: usize) -> Result<(f64, Option<f64>)> {
         self.asked += 1;
-        let mut stream = Stream::new(self.asked, "bench cuda", 0, 0);
+        if self.train { self.train(steps) } else { self.infer(steps).map(|seconds| (seconds, None)) }
+    }
+
+    fn stream(&self) -> Stream {
+        Stream::new(self.asked, "bench cuda", 0, 0)
+    }
+
+    /// Images of each part of a batch.
+    fn parts(&self) -> impl Iterator<Item = usize> {
+        let (batch, micro) = (self.batch, self.micro);
+        (0..batch).step_by(micro).map(move |first| micro.min(batch - first))
+    }
+
+    fn train(&mut self, steps: usize) -> Result<(f64, Option<f64>)> {
+        let mut stream = self.stream();
         let image = self.px * self.px * 3;
         let data: Vec<f32> = (0..self.micro * image).map(|_| stream.range(-1.0, 1.0) as f32).collect();
         let classes: Vec<i32> = (0..self.micro).map(|_| stream.below(CLASSES as u64) as i32).collect();
         self.machine.room()?;
         let begun = Instant::now();
         for _ in 0..steps {
-            if self.train {
-                self.bit.zero_gradients();
-            }
-            for first in (0..self.batch).step_by(self.micro) {
-                let n = self.micro.min(self.batch - first);
+            self.bit.zero_gradients();
+            for n in self.parts() {
                 let x = Images { data: &data[..n * image], n, height: self.px, width: self.px };
-                if self.train {
-                    self.bit.accumulate(&x, &Targets::Class(&classes[..n]), 1.0 / self.batch as f64)?;
-                } else if self.bit.logits(&x)?.iter().any(|v| !v.is_finite()) {
-                    return Err(Error::invalid("logits are no numbers"));
-                }
+                self.bit.accumulate(&x, &Targets::Class(&classes[..n]), 1.0 / self.batch as f64)?;
             }
-            if self.train {
-                self.bit.step(&mut self.optimizer, 0.003);
-            }
+            self.bit.step(&mut self.optimizer, 0.003);
         }
         let losses = self.bit.take_losses()?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -125,6 +135,34 @@ impl Work {
             Some(loss) => Err(Error::invalid(format!("the loss is {loss}"))),
             None => Ok((seconds, losses.last().copied())),
         }
+    }
+
+    fn infer(&mut self, steps: usize) -> Result<f64> {
+        let parts: Vec<Looks> = self.parts().map(|n| self.looks(n)).collect::<Result<_>>()?;
+        self.machine.room()?;
+        let begun = Instant::now();
+        for looks in (0..steps).flat_map(|_| &parts) {
+            self.bit.submit(looks, true)?;
+        }
+        let logits = self.bit.take_results()?;
+        let seconds = begun.elapsed().as_secs_f64();
+        match logits.len() == steps * self.batch * CLASSES && logits.iter().all(|v| v.is_finite()) {
+            true => Ok(seconds),
+            false => Err(Error::invalid("logits are missing, or no numbers")),
+        }
+    }
+
+    /// Random stored images, looked at as they are.
+    fn looks(&self, n: usize) -> Result<Looks> {
+        let mut stream = self.stream();
+        let dims = ImageDims { height: self.px, width: self.px, channels: 3 };
+        let bytes = (0..n * self.px * self.px * 3).map(|_| stream.below(256) as u8).collect();
+        let source = Arc::new(MemoryPixels::new(dims, bytes)?);
+        let places = (0..n as u32).map(|i| (0, i)).collect();
+        let examples = Examples::new(source, places, Labels::Class { classes: 1, y: vec![0; n] })?;
+        let draws: Vec<Draw> = (0..n as u32).map(|example| Draw { example, epoch: 0, number: 0 }).collect();
+        let how = TrainView { view: &View::Stored, augment: &Augment::None, rand_augment: None, seed: 0 };
+        examples.looks(&draws, &[], &how)
     }
 }
 

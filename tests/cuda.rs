@@ -14,6 +14,9 @@ mod operators;
 mod reference;
 #[path = "cuda/rendering.rs"]
 mod rendering;
+#[cfg(feature = "nccl")]
+#[path = "cuda/summing.rs"]
+mod summing;
 
 use std::sync::Arc;
 
@@ -100,4 +103,20 @@ fn bfloat16_learns_as_f32_does() {
 #[test]
 fn an_interrupted_run_ends_with_the_same_bits() {
     on_gpu(learning::interrupted);
+}
+
+/// One rank on the first GPU alone, then one on each of up to four.
+#[cfg(feature = "nccl")]
+#[test]
+fn nccl_sums_over_one_rank_and_over_all_gpus() {
+    on_gpu(|gpu| {
+        let all = scaleshot::nn::cuda::inventory().cards.len().min(4) as u32;
+        if !summing::ranks(std::slice::from_ref(gpu)) {
+            println!("skipped: NCCL is not here");
+        } else if all == 1 {
+            println!("one GPU: sums over several were left out");
+        } else {
+            summing::ranks(&(0..all).map(|n| open(n).unwrap()).collect::<Vec<_>>());
+        }
+    });
 }

@@ -29,6 +29,15 @@ export SCALESHOT_REFERENCE="$here/reference" SCALESHOT_REQUIRE_GPU=1 SCALESHOT_C
 
 "$links/scaleshot" doctor --json --store "$links/store" > "$out/doctor.json"
 cat "$out/doctor.json"
+problem=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["gpus"]["problem"] or "")' "$out/doctor.json")
+if [ -n "$problem" ]; then
+    echo "nothing was tested or measured: $problem" >&2
+    "$links/scaleshot" doctor --store "$links/store" >&2
+    printf '[{"test":"all","state":"left out: %s"}]\n' "$problem" > "$out/tests.json"
+    printf '[{"case":"all","error":"left out: %s"}]\n' "$problem" > "$out/cuda.json"
+    rm -rf "$links"
+    exit 1
+fi
 
 # One at a time: they share a GPU, and one that fails must not take the others down.
 : > "$out/tests.log"

@@ -7,6 +7,9 @@ metric, unit, ours, peer, peer_name, ratio, better, runs}, where a ratio above 1
 better. For shares of the card's ceilings the peer is the measured product or copy. A case that one side cannot run,
 for want of memory or time say, has a line with its error and no ratio. Ends with 1 where nothing could be compared.
 
+Both sides choose cuDNN's algorithms by time; "deterministic" cases, and the largest model, whose algorithms would take
+long to time, have ours choose them so that every run gives the same bits. `asked` is the ratio to reach on an H100.
+
 SCALESHOT_BENCH_ONLY     a regular expression that chooses cases: "bit-r50x1 224 64 bf16 train eager", "cells"
 SCALESHOT_BENCH_SECONDS  the whole bench takes no longer, 480 unless said: what is left then is told
 SCALESHOT_BENCH_ROUNDS   rounds of each case, 5 unless said
@@ -46,6 +49,7 @@ ORDER = [
     (SMALL, "train", True),
     (MIDDLE, "infer", False),
     (MIDDLE, "infer", True),
+    (MIDDLE, "train", "deterministic"),
     ("bit-r152x4", 480, [32, 16, 8, 4, 2]),
     (LOW, "train", False),
     (HIGH, "train", False),
@@ -58,6 +62,14 @@ ORDER = [
     (HIGH, "infer", False),
 ]
 PRECISION = "bf16"
+# Ratios to reach on an H100: (case, metric, peer, ratio), each but the last a regular expression.
+ASKED = [
+    (r"bit-r50x1 224 px batch \d+ bf16 train$", "throughput", "eager", 1.3),
+    (r"bit-r50x1 224 px batch \d+ bf16 train$", "throughput", "compiled", 1.1),
+    (r"bit-r50x1 224 px batch \d+ bf16 train$", "peak memory", "eager", 1 / 0.7),
+    (r"bit-r26x0.25 .* train$", "throughput", "eager", 2.0),
+    (r"from shards", "throughput", "bare step", 0.9),
+]
 
 
 def build():
@@ -70,11 +82,17 @@ def build():
     sys.exit("cargo built no bench named cuda")
 
 
+def chosen(deterministic):
+    return dict(os.environ, SCALESHOT_CUDA_DETERMINISTIC=str(int(deterministic)))
+
+
 class Worker:
     """A process that answers a line with a line, and is ended where it does not in time."""
 
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE)
+    def __init__(self, command, deterministic=False):
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE, env=chosen(deterministic)
+        )
 
     def ask(self, **message):
         try:
@@ -104,9 +122,13 @@ class Worker:
 
 def row(case, metric, unit, ours, peer, peer_name, better, runs):
     ratio = ours / peer if better == "higher" else peer / ours
-    return dict(
+    made = dict(
         case=case, metric=metric, unit=unit, ours=ours, peer=peer, peer_name=peer_name, ratio=ratio, better=better, runs=runs
     )
+    for of, what, whom, asked in ASKED:
+        if re.search(of, case) and what == metric and whom in peer_name:
+            made["asked"] = asked
+    return made
 
 
 def failed(case, name, mine, others, batch):
@@ -122,9 +144,10 @@ def failed(case, name, mine, others, batch):
 
 def compare(program, ceilings, model, px, batch, mode, compiled):
     """Rows of one case. Both workers are new, so that neither holds the other's memory from before."""
-    case = f"{model} {px} px batch {batch} {PRECISION} {mode}"
+    deterministic, compiled = compiled == "deterministic", compiled is True
+    case = f"{model} {px} px batch {batch} {PRECISION} {mode}" + (" deterministic" if deterministic else "")
     steps = STEPS[model, px, batch]
-    ours, theirs = Worker(program), Worker([sys.executable, "cuda_torch.py"])
+    ours, theirs = Worker(program, deterministic), Worker([sys.executable, "cuda_torch.py"])
     try:
         about = dict(model=model, px=px, batch=batch, precision=PRECISION, mode=mode, micro=None)
         # Ours is told first: its memory is what is gone from the card, of which PyTorch has none yet.
@@ -145,7 +168,7 @@ def compare(program, ceilings, model, px, batch, mode, compiled):
             row(case, "throughput", "images/s", batch / seconds, batch / peer_seconds, name, "higher", ROUNDS),
             row(case, "peak memory", "bytes", first["peak_bytes"], others[-1]["peak_bytes"], name, "lower", ROUNDS),
         ]
-        if ceilings and not compiled:
+        if ceilings and not compiled and not deterministic:
             # A backward pass makes two products for each of the forward pass, and moves twice its maps.
             passes = 3 if mode == "train" else 1
             done, moved = passes * first["flops"] / seconds, passes * first["bytes"] / seconds
@@ -161,7 +184,7 @@ def largest(command, model, px, batches):
     """The largest batch that one side trains at once, its images a second, and what was said of larger ones."""
     refused = {}
     for batch in batches:
-        worker = Worker(command)
+        worker = Worker(command, deterministic=True)
         try:
             ready = worker.ask(model=model, px=px, batch=batch, precision=PRECISION, mode="train", micro=batch, compiled=False)
             steps = [] if "error" in ready else [worker.ask(steps=1) for _ in range(ROUNDS)]
@@ -238,7 +261,8 @@ def cells(scaleshot, bare):
         path.write_text(PIPELINE.format(model=model, batch=batch, steps=steps, every=steps // 4))
         command = [scaleshot, "run", str(path), "--store", f"{folder}/store", "--reports", f"{folder}/reports"]
         try:
-            run = subprocess.run(command, cwd=folder, timeout=max(1, DEADLINE - time.monotonic()))
+            left = max(1, DEADLINE - time.monotonic())
+            run = subprocess.run(command, cwd=folder, env=chosen(False), timeout=left)
         except subprocess.TimeoutExpired:
             return [dict(case="cells", error="stopped: the time was over")]
         if run.returncode:
@@ -266,7 +290,9 @@ def keep(rows):
     RESULTS.write_text(json.dumps([r for r in old if same(r) not in new] + rows, indent=1) + "\n")
     for r in rows:
         if "ratio" in r:
-            print("{case:60} {metric:14} {ours:16.4g} {peer:16.4g} {peer_name:28} {ratio:6.2f}".format(**r), flush=True)
+            asked = f"  (asked {r['asked']:.2f})" if "asked" in r else ""
+            line = "{case:60} {metric:14} {ours:16.4g} {peer:16.4g} {peer_name:28} {ratio:6.2f}".format(**r)
+            print(line + asked, flush=True)
         else:
             print(json.dumps(r), flush=True)
 
@@ -292,7 +318,8 @@ def main():
             words, work = f"{item[0]} {item[1]} largest {PRECISION} train eager", lambda: compare_largest(program, *item)
         else:
             (model, px, batch), mode, compiled = item
-            words = f"{model} {px} {batch} {PRECISION} {mode} {'compiled' if compiled else 'eager'}"
+            side = {True: "compiled", False: "eager"}.get(compiled, compiled)
+            words = f"{model} {px} {batch} {PRECISION} {mode} {side}"
             work = lambda: compare(program, ceilings, model, px, batch, mode, compiled)
         if not ONLY.search(words):
             continue

@@ -6,17 +6,14 @@ use super::{
     course::Course,
     curve::{Best, CurvePoint},
     ema::Ema,
-    infer::{by_shares, each_batch},
+    infer::{Wanted, by_shares, each_batch},
     score::{Score, score},
     spec::{FitSpec, Keep},
 };
 use crate::{
     data::loader::Examples,
     error::{Error, Result},
-    model::{
-        bit::{Bit, Images},
-        weights::Named,
-    },
+    model::{bit::Bit, weights::Named},
     nn::optimizer::Optimizer,
 };
 
@@ -149,8 +146,7 @@ impl Run {
         session: &Session,
     ) -> Result<Score> {
         let cancel = session.agreed_cancel();
-        let compute =
-            |data: &Examples| each_batch(data, &spec.view, micro, &cancel, |x: &Images| model.logits(x), |_| ());
+        let compute = |data: &Examples| each_batch(model, Wanted::Logits, data, &spec.view, micro, &cancel, |_| ());
         let logits = by_shares(valid, session.collective, compute)?;
         let score = score(valid.labels(), &logits);
         // A loss that is no number is no score.

@@ -47,7 +47,8 @@ fn rendered(machine: &dyn Machine, data: &Examples, draws: &[Draw], partners: &[
         b.run([all.from_levels(levels[0], how, second)]);
     }
     if !partners.is_empty() {
-        b.run([one.mix(second, second + 4 * one.values() as u64, first, 0.3)]);
+        let share = b.words(&[f64::from(0.3f32).to_bits()]);
+        b.run([one.mix(second, second + 4 * one.values() as u64, share, first)]);
         return b.get_f32s(first, one.values());
     }
     b.get_f32s(second, one.values())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Bit, Images};
 use crate::error::Result;
 use crate::model::body::{Norm, StdConv, Unit};
-use crate::model::device::{Beside, Input, Network, goal};
+use crate::model::device::{Beside, Input, Network, at_once, goal};
 use crate::model::{Keep, Precision};
 use crate::nn::Targets;
 use crate::nn::conv::Conv;
@@ -147,6 +147,28 @@ impl Bit {
     pub(super) fn infer_placed(&self, x: &Images<'_>, logits: bool) -> Result<Vec<f32>> {
         x.check()?;
         self.on_device(|network, net| network.infer(net, x, logits))
+    }
+
+    /// Images of a size that inference on a device takes at a time.
+    pub fn inference_batch(size: (usize, usize)) -> usize {
+        at_once(size)
+    }
+
+    /// Has the device render images and compute their logits, or their features. Returns before it has; the values
+    /// come with [`Bit::take_results`]. The CPU renders none.
+    ///
+    /// # Errors
+    /// The device failed, or has no room.
+    pub fn submit(&self, x: &Looks, logits: bool) -> Result<()> {
+        self.on_device(|network, net| network.submit(net, &Input::Looks(x), logits))
+    }
+
+    /// The values of all images that were submitted since the last call, in order. Waits for them.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn take_results(&self) -> Result<Vec<f32>> {
+        self.on_device(|network, _| network.take_results())
     }
 
     /// As [`Bit::loss_backward`], but returns before a device has computed. Its losses come with

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::infer::Results;
 use super::layout::Layout;
 use super::plan::{self, Ends, Goal, Places, Plan};
 use super::render::{Rendering, rendering_bytes};
@@ -19,10 +20,10 @@ use crate::nn::looks::Looks;
 use crate::nn::optimizer::Rule;
 use crate::nn::parameter::Parameter;
 
-/// Input values that inference takes at a time: 64 images of 224 px.
-const INFERENCE_VALUES: usize = 64 * 224 * 224 * 3;
 /// Losses that may wait to be read.
 pub const LOSSES: usize = 256;
+/// Short lists that stay recorded: of full and partial batches, mixed or not, of training and validation.
+const REPEATED: usize = 8;
 /// Bytes beside planned buffers that are left alone: cuDNN's workspace and what the driver itself needs.
 const SPARE: u64 = 1 << 30;
 
@@ -78,6 +79,9 @@ pub struct Network {
     pub(super) stale: bool,
     narrow: bool,
     passes: HashMap<Shape, Pass>,
+    /// Short lists that come again and again: what ends a step, and what renders.
+    repeated: Vec<(Vec<Op>, Box<dyn Recorded>)>,
+    pub(super) results: Results,
     arena: Option<Memory>,
     table: u64,
     /// Kept alive for their addresses: weights, what is made of them, and small things.
@@ -118,6 +122,8 @@ impl Network {
             stale: true,
             narrow,
             passes,
+            repeated: Vec::new(),
+            results: Results::default(),
             arena: None,
             table: table_at,
             _memory: memory,
@@ -161,24 +167,6 @@ impl Network {
         weight::standardise(self.narrow, self.layout.row_count, data, hat, moments, self.table)
     }
 
-    /// Features, or logits, of images.
-    pub fn infer(&mut self, net: &Skeleton<'_>, x: &Images<'_>, logits: bool) -> Result<Vec<f32>> {
-        let image = x.map().image();
-        let width = if logits { net.head.outputs } else { net.head.inputs };
-        let step = (INFERENCE_VALUES / image).max(1);
-        let mut out = Vec::with_capacity(x.n * width);
-        for first in (0..x.n).step_by(step) {
-            let n = step.min(x.n - first);
-            let part = Images { data: &x.data[first * image..][..n * image], n, ..*x };
-            let ends = self.start(net, &Input::Rendered(part), Goal::Infer)?;
-            self.go((n, x.height, x.width, Goal::Infer))?;
-            let mut bytes = vec![0u8; 4 * n * width];
-            self.machine.read(if logits { ends.logits } else { ends.features }, &mut bytes)?;
-            out.extend(floats(&bytes));
-        }
-        Ok(out)
-    }
-
     /// Makes the pass ready and sends it its images.
     pub(super) fn start(&mut self, net: &Skeleton<'_>, input: &Input<'_>, goal: Goal) -> Result<Ends> {
         if self.stale {
@@ -202,6 +190,22 @@ impl Network {
     pub(super) fn go(&self, shape: Shape) -> Result<()> {
         let pass = self.passes.get(&shape).ok_or_else(|| Error::invalid("bug: a pass that was not made ready"))?;
         pass.recorded.run(&*self.machine)
+    }
+
+    /// Runs a list that is recorded where it comes again. What changes from one time to the next is not in the list
+    /// but where it points, so that lists which are the same do the same.
+    pub(super) fn repeat(&mut self, ops: Vec<Op>) -> Result<()> {
+        let entry = match self.repeated.iter().position(|(known, _)| *known == ops) {
+            Some(at) => self.repeated.remove(at),
+            None => (ops.clone(), self.machine.record(ops)?),
+        };
+        let done = entry.1.run(&*self.machine);
+        // The one that was not needed for longest makes way.
+        self.repeated.push(entry);
+        if self.repeated.len() > REPEATED {
+            self.repeated.remove(0);
+        }
+        done
     }
 
     fn ready(&mut self, net: &Skeleton<'_>, shape: Shape) -> Result<Ends> {

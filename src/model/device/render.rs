@@ -48,14 +48,17 @@ impl Network {
         let all = Frame { images: if mixed { 2 * looks.n } else { looks.n }, ..one };
         let room = &mut self.rendering;
         let bytes = room.bytes.take(machine, looks.bytes.len())?;
-        let words: usize = looks.table.len() + looks.operations.iter().map(Vec::len).sum::<usize>();
-        let table = room.tables.take(machine, 8 * words)?;
+        // The looks, then each operation's table, then the share of what is mixed.
+        let share = looks.share.map(|share| f64::from(share).to_bits());
+        let tables = [&looks.table].into_iter().chain(&looks.operations).flatten().copied().chain(share);
+        let tables: Vec<u64> = tables.collect();
+        let table = room.tables.take(machine, 8 * tables.len())?;
         let mut at = table + 8 * looks.table.len() as u64;
         let scaling = room.scaling.take(machine, 4 * looks.scaling.len())?;
         let how = How { table, scaling, shares: looks.shares };
         machine.write(scaling, &le_bytes(&looks.scaling))?;
         machine.feed(bytes, &looks.bytes)?;
-        write_words(machine, table, &looks.table)?;
+        write_words(machine, table, &tables)?;
 
         // Without anything to follow, the first kernel writes where the pass reads.
         let last = !looks.warped && looks.operations.is_empty() && !mixed;
@@ -73,7 +76,6 @@ impl Network {
             }
             ops.push(all.to_levels(now, how, levels[0]));
             for operation in &looks.operations {
-                write_words(machine, at, operation)?;
                 ops.push(all.operate(levels[0], levels[1], at));
                 at += 8 * operation.len() as u64;
                 levels.swap(0, 1);
@@ -81,11 +83,11 @@ impl Network {
             ops.push(all.from_levels(levels[0], how, now));
         }
         let half = now + 4 * one.values() as u64;
-        match looks.share {
-            Some(share) => ops.push(one.mix(now, half, x, share)),
+        match share {
+            Some(_) => ops.push(one.mix(now, half, at, x)),
             None if now != x => ops.push(Op::Copy { from: now, to: x, bytes: 4 * one.values() as u64 }),
             None => {}
         }
-        machine.run(&ops)
+        self.repeat(ops)
     }
 }

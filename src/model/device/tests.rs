@@ -6,12 +6,15 @@ mod network;
 mod operators;
 #[path = "../../../tests/cuda/rendering.rs"]
 mod rendering;
+#[path = "../../../tests/cuda/summing.rs"]
+mod summing;
 
 use std::sync::Arc;
 
 use crate::model::reference;
 use crate::model::{Beside, Bit, BitConfig, Images};
-use crate::nn::cuda::{Machine, host::Host};
+use crate::nn::cuda::host::{Host, Order};
+use crate::nn::cuda::{Machine, source};
 use crate::nn::sgd_agc::SgdAgcOptions;
 use crate::nn::{Optimizer, SgdAgc, Targets};
 
@@ -44,6 +47,31 @@ fn updates_are_the_processors() {
     operators::updates(&*host());
 }
 
+/// Every kernel, with the threads between two barriers and the blocks in another order: a missing barrier, or a block
+/// that reads what another writes, gives other values in one of them.
+#[test]
+fn no_kernel_is_left_out_and_none_depends_on_whose_turn_it_is() {
+    for order in [Order::Forward, Order::Backward, Order::Jumping] {
+        let host = Host::in_order(order);
+        operators::norms(&host);
+        operators::standardised(&host);
+        operators::pools(&host);
+        operators::heads(&host);
+        operators::updates(&host);
+        rendering::looks(&host);
+        rendering::operations(&host);
+        let launched = host.launched.lock().unwrap();
+        let text = source::program(true);
+        for name in source::kernels(&text) {
+            // What takes activations exists in two widths.
+            let arguments = text.split(&format!("KERNEL({name}, ")).nth(1).unwrap().split(')').next().unwrap();
+            let fields = text.split(&format!("}} {arguments};")).next().unwrap().rsplit('{').next().unwrap();
+            assert!(launched.contains(&(name, false)), "{order:?}: {name} did not run");
+            assert!(!fields.contains("E *") || launched.contains(&(name, true)), "{order:?}: {name} in bf16");
+        }
+    }
+}
+
 #[test]
 fn convolutions_have_their_shapes() {
     operators::convolutions(&*host());
@@ -53,6 +81,12 @@ fn convolutions_have_their_shapes() {
 fn images_are_rendered_to_the_bit() {
     rendering::looks(&*host());
     rendering::operations(&*host());
+}
+
+#[test]
+fn ranks_sum_where_their_values_lie() {
+    let hosts: Vec<Arc<dyn Machine>> = (0..3).map(|n| Arc::new(Host::numbered(n)) as Arc<dyn Machine>).collect();
+    assert!(summing::ranks(&hosts[..1]) && summing::ranks(&hosts) && !summing::ranks(&[host()]));
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl Network {
     pub fn step(&mut self, lr: f64) {
         self.training.scalars.lr = lr;
         self.training.scalars.updates += 1;
-        let done = self.send_scalars().and_then(|()| {
+        let ops = self.send_scalars().and_then(|()| {
             let Places { data, gradient, scalars, loss, .. } = self.places;
             let Training { losses, stopped, updates, means, .. } = &self.training;
             let mut ops = vec![update::note_loss(loss, *losses, *stopped, scalars, LOSSES)];
@@ -207,8 +207,9 @@ impl Network {
                 ops.push(update::running_mean(data, memory.start, *stopped, self.layout.len, *share));
             }
             ops.push(self.standardise());
-            self.machine.run(&ops)
+            Ok(ops)
         });
+        let done = ops.and_then(|ops| self.repeat(ops));
         self.note(done);
         self.stale = false;
         self.training.scalars.step += 1;

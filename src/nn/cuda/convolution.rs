@@ -1,7 +1,8 @@
 //! Convolutions by cuDNN: NHWC in bfloat16 or f32 with f32 sums, an algorithm for each shape, one workspace.
 //!
 //! Under [`Options::deterministic`] algorithms are taken from cuDNN's own ranking, and only such as give the same
-//! bits every time: the choice then depends on the shape, the GPU and cuDNN's version alone. Otherwise they are timed.
+//! bits every time: the choice then depends on the shape, the GPU and cuDNN's version alone. Otherwise they are timed,
+//! and ranked where there is no memory to time them.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -126,26 +127,40 @@ impl Convolutions {
 
     fn choose(&self, c: &Convolve, s: Shape) -> Result<(Algorithm, usize)> {
         let handle = self.handle;
-        let timed = !self.options.deterministic;
-        let mut count = 0;
+        let deterministic = self.options.deterministic;
+        // What cannot be timed, for want of memory beside the plan's, is ranked.
+        let ways = if deterministic { &[false][..] } else { &[true, false] };
         /// Lists the candidates of one pass and takes the first that will do.
         macro_rules! ranked {
             ($kind:path, $perf:ty, $rank:path, $time:path, $($argument:expr),*) => {{
-                // SAFETY: the fields are numbers, for which zeros are valid.
-                let mut list: [$perf; LISTED] = unsafe { std::mem::zeroed() };
-                let limit = LISTED as i32;
-                // SAFETY: the handle and the descriptors live; the list has room for as many as are asked for.
-                let listed = unsafe {
-                    if timed {
-                        $time(handle, $($argument),*, limit, &mut count, list.as_mut_ptr()).result()
-                    } else {
-                        $rank(handle, $($argument),*, limit, &mut count, list.as_mut_ptr()).result()
+                let mut found = None;
+                for &timed in ways {
+                    // SAFETY: the fields are numbers, for which zeros are valid.
+                    let mut list: [$perf; LISTED] = unsafe { std::mem::zeroed() };
+                    let (limit, mut count) = (LISTED as i32, 0);
+                    // SAFETY: the handle and the descriptors live; the list has room for as many as are asked for.
+                    let listed = unsafe {
+                        if timed {
+                            $time(handle, $($argument),*, limit, &mut count, list.as_mut_ptr()).result()
+                        } else {
+                            $rank(handle, $($argument),*, limit, &mut count, list.as_mut_ptr()).result()
+                        }
+                    };
+                    match listed {
+                        Err(_) if timed => continue,
+                        listed => listed.map_err(|e| Error::invalid(format!("cuDNN: {}: {e:?}", told(c))))?,
                     }
-                };
-                listed.map_err(|e| Error::invalid(format!("cuDNN: {}: {e:?}", told(c))))?;
-                let mut list = list.iter().take(count as usize);
-                let found = list.find(|p| p.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS && p.memory <= WORKSPACE && (timed || p.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC));
-                found.map(|p| ($kind(p.algo), p.memory, p.mathType))
+                    let fits = |p: &&$perf| {
+                        p.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
+                            && p.memory <= WORKSPACE
+                            && (!deterministic || p.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC)
+                    };
+                    found = list.iter().take(count as usize).find(fits).map(|p| ($kind(p.algo), p.memory, p.mathType));
+                    if found.is_some() {
+                        break;
+                    }
+                }
+                found
             }};
         }
         let found = match c.pass {
@@ -181,14 +196,32 @@ impl Convolutions {
             ),
         };
         let Some((algorithm, memory, math)) = found else {
-            return Err(Error::invalid(format!("cuDNN has no algorithm for {}", told(c)))
-                .with_hint("SCALESHOT_CUDA_DETERMINISTIC=0 lets it take others"));
+            let error = Error::invalid(format!("cuDNN has no algorithm for {}", told(c)));
+            return Err(if deterministic {
+                error.with_hint("SCALESHOT_CUDA_DETERMINISTIC=0 lets it take others")
+            } else {
+                error
+            });
         };
         // Where cuDNN answers with its default, f32 would be computed as TF32.
         let math = if c.narrow || self.options.tf32 { math } else { sys::cudnnMathType_t::CUDNN_FMA_MATH };
         // SAFETY: the descriptor is this shape's own.
         unsafe { result::set_convolution_math_type(s.conv, math) }.map_err(refused("math type"))?;
-        Ok((algorithm, memory))
+        // SAFETY: as above. The list told of the algorithm as it found the descriptor, this is with its math.
+        let wanted = unsafe {
+            match algorithm {
+                Algorithm::Forward(a) => {
+                    result::get_convolution_forward_workspace_size(handle, s.x, s.w, s.conv, s.y, a)
+                }
+                Algorithm::Input(a) => {
+                    result::get_convolution_backward_data_workspace_size(handle, s.w, s.y, s.conv, s.x, a)
+                }
+                Algorithm::Weight(a) => {
+                    result::get_convolution_backward_filter_workspace_size(handle, s.x, s.y, s.conv, s.w, a)
+                }
+            }
+        };
+        Ok((algorithm, memory.max(wanted.map_err(refused("workspace"))?)))
     }
 }
 

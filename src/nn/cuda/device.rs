@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once, RwLock, RwLockReadGuard};
 
 use cudarc::driver::{
     CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, PinnedHostSlice,
@@ -56,12 +56,16 @@ struct Inner {
     ordinal: u32,
     options: Options,
     capability: (i32, i32),
+    /// Its version decides algorithms, and so last digits.
+    cudnn: usize,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     copies: Arc<CudaStream>,
     functions: HashMap<(String, bool), CudaFunction>,
     convolutions: Mutex<Convolutions>,
     staging: Mutex<Staging>,
+    /// Held alone while work is recorded: what another thread told the stream meanwhile would be recorded too.
+    recording: RwLock<()>,
 }
 
 fn failed(what: &str) -> impl Fn(DriverError) -> Error + '_ {
@@ -103,29 +107,41 @@ impl Gpu {
             ordinal,
             options,
             capability,
+            cudnn: cudarc::cudnn::result::get_version(),
             context,
             stream,
             copies,
             functions,
             convolutions,
             staging,
+            recording: RwLock::default(),
         })))
     }
 
-    /// The stream that computes, for what is ordered with it.
+    /// The stream that computes, for what is ordered with it while [`Gpu::turn`] is held.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.0.stream
+    }
+
+    /// Keeps work from being recorded, and makes the GPU's context this thread's.
+    pub fn turn(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        self.0.turn()
     }
 }
 
 impl Inner {
+    fn turn(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let turn = self.recording.read().unwrap_or_else(|e| e.into_inner());
+        self.context.bind_to_thread().map_err(failed("context"))?;
+        Ok(turn)
+    }
+
     fn launch(&self, launch: &Launch) -> Result<()> {
         let key = (launch.kernel.to_string(), launch.narrow);
         let function = self.functions.get(&key);
         let function = function.ok_or_else(|| Error::invalid(format!("bug: no kernel {}", launch.kernel)))?;
         let [x, y, z] = launch.grid;
         let mut parameters = [launch.words.as_ptr() as *mut c_void];
-        self.context.bind_to_thread().map_err(failed("context"))?;
         let stream = self.stream.cu_stream();
         // SAFETY: a kernel takes one structure of eight-byte fields, which the words are; tests run the same launches
         // on the processor and check their number. Addresses are of planned buffers that live.
@@ -135,6 +151,7 @@ impl Inner {
         done.map_err(failed(launch.kernel))
     }
 
+    /// Launches `ops`, in the caller's turn: cuDNN and copies take the thread's context.
     fn run(&self, ops: &[Op]) -> Result<()> {
         for op in ops {
             match op {
@@ -152,6 +169,7 @@ impl Inner {
 
     /// Records what `ops` launches instead of launching it.
     fn capture(&self, ops: &[Op]) -> Result<CudaGraph> {
+        let _alone = self.recording.write().unwrap_or_else(|e| e.into_inner());
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(failed("graph"))?;
         let ran = self.run(ops);
@@ -175,19 +193,22 @@ impl Machine for Gpu {
             (false, false) => "f32",
         };
         let order = if deterministic { "" } else { " undetermined" };
-        format!("cuda sm_{}{} {precision}{order}", self.0.capability.0, self.0.capability.1)
+        let (major, minor) = self.0.capability;
+        format!("cuda sm_{major}{minor} cudnn {} {precision}{order}", self.0.cudnn)
     }
 
     fn room(&self) -> Result<u64> {
+        let _turn = self.0.turn()?;
         self.0.stream.synchronize().map_err(failed("work before"))?;
         self.0.context.mem_get_info().map(|(free, _)| free as u64).map_err(failed("memory"))
     }
 
     fn allocate(&self, bytes: u64) -> Result<Memory> {
+        let _turn = self.0.turn()?;
         let memory = self.0.stream.alloc_zeros::<u8>(bytes.max(1) as usize);
         let memory = memory.map_err(failed(&format!("{bytes} bytes on {}", self.name())))?;
         let start = memory.device_ptr(&self.0.stream).0;
-        Ok(Memory::new(start, bytes, Box::new(memory)))
+        Ok(Memory::new(start, bytes, Box::new(Held { memory: Some(memory), gpu: self.clone() })))
     }
 
     fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
@@ -195,17 +216,18 @@ impl Machine for Gpu {
         if bytes.len() > TAKEN_AT_ONCE {
             return self.feed(to, bytes);
         }
-        self.0.context.bind_to_thread().map_err(failed("context"))?;
+        let _turn = self.0.turn()?;
         // SAFETY: memory that is not page-locked is taken before the call returns; the address is the caller's.
         unsafe { result::memcpy_htod_async(to, bytes, self.0.stream.cu_stream()) }.map_err(failed("copy to the GPU"))
     }
 
     fn feed(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        let _turn = self.0.turn()?;
         self.0.staging.lock().unwrap_or_else(|e| e.into_inner()).feed(&self.0, to, bytes)
     }
 
     fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
-        self.0.context.bind_to_thread().map_err(failed("context"))?;
+        let _turn = self.0.turn()?;
         // SAFETY: the bytes are not looked at before the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(bytes, from, self.0.stream.cu_stream()) }
             .map_err(failed("copy from the GPU"))?;
@@ -213,10 +235,12 @@ impl Machine for Gpu {
     }
 
     fn run(&self, ops: &[Op]) -> Result<()> {
+        let _turn = self.0.turn()?;
         self.0.run(ops)
     }
 
     fn record(&self, ops: Vec<Op>) -> Result<Box<dyn Recorded>> {
+        let _turn = self.0.turn()?;
         let mut convolutions = self.0.convolutions.lock().unwrap_or_else(|e| e.into_inner());
         convolutions.prepare(ops.iter().filter_map(|op| if let Op::Convolve(c) = op { Some(c) } else { None }))?;
         Ok(Box::new(Graph { gpu: self.clone(), ops, state: Mutex::new(State::New) }))
@@ -233,6 +257,19 @@ impl Machine for Gpu {
     }
 }
 
+/// Memory that is freed in turn, behind all that was told before.
+struct Held {
+    memory: Option<CudaSlice<u8>>,
+    gpu: Gpu,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _turn = self.gpu.0.turn();
+        self.memory = None;
+    }
+}
+
 /// Recorded work. It runs once as it is, so that libraries load what they need, then becomes a graph.
 struct Graph {
     gpu: Gpu,
@@ -244,29 +281,47 @@ enum State {
     New,
     Warm,
     Captured(CudaGraph),
+    /// What a library launches could not be captured.
+    Refused,
+}
+
+impl State {
+    fn refused(e: Error) -> Self {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| eprintln!("note: launching one by one, which is slower: {e}"));
+        State::Refused
+    }
 }
 
 // SAFETY: a graph is used by one thread at a time, behind its lock; it keeps its context alive.
 unsafe impl Send for Graph {}
 
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // What still runs must not lose its graph.
+        if matches!(self.state.get_mut(), Ok(State::Captured(_))) {
+            let _turn = self.gpu.0.turn();
+            let _ = self.gpu.0.stream.synchronize();
+        }
+    }
+}
+
 impl Recorded for Graph {
     fn run(&self, _: &dyn Machine) -> Result<()> {
         let inner = &self.gpu.0;
         let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        if matches!(*state, State::Warm) && inner.options.graphs {
+            *state = inner.capture(&self.ops).map_or_else(State::refused, State::Captured);
+        }
+        let _turn = inner.turn()?;
         match &*state {
-            _ if !inner.options.graphs => inner.run(&self.ops),
+            State::Captured(graph) => graph.launch().map_err(failed("graph")),
             State::New => {
                 inner.run(&self.ops)?;
                 *state = State::Warm;
                 Ok(())
             }
-            State::Warm => {
-                let graph = inner.capture(&self.ops)?;
-                graph.launch().map_err(failed("graph"))?;
-                *state = State::Captured(graph);
-                Ok(())
-            }
-            State::Captured(graph) => graph.launch().map_err(failed("graph")),
+            State::Warm | State::Refused => inner.run(&self.ops),
         }
     }
 }

@@ -1,7 +1,9 @@
 // CUDA's words for a C compiler, so that tests run the very sources of the kernels on the processor.
 //
 // The threads of a block are coroutines that take turns at every barrier, so barriers, shared memory and the order of
-// sums are the device's. Blocks run one after the other. Only a test reads this file.
+// sums are the device's. Blocks run one after the other. Results must not depend on whose turn comes first, which the
+// order of turns brings to light where a barrier is missing; shared memory is NaN before a block. Only a test reads
+// this file.
 #define _GNU_SOURCE
 #include <math.h>
 #include <setjmp.h>
@@ -20,7 +22,7 @@ static double __longlong_as_double(long long u) { double v; memcpy(&v, &u, 8); r
 #define DMUL(a, b) ((a) * (b))
 #define DADD(a, b) ((a) + (b))
 #define atomicAdd(to, by) (*(to) += (by))
-#define __shared__ static
+#define __shared__ static __attribute__((section("block_shared")))
 #define DEVICE static __attribute__((unused))
 #define ALIGNED(bytes) __attribute__((aligned(bytes)))
 
@@ -31,6 +33,17 @@ static char stacks[THREADS][STACK] __attribute__((aligned(16)));
 static int born[THREADS], done[THREADS], running;
 static void (*body)(const void *);
 static const void *arguments;
+extern char __start_block_shared[] __attribute__((visibility("hidden")));
+extern char __stop_block_shared[] __attribute__((visibility("hidden")));
+
+// Turns and blocks in order, backwards, or jumping about, and otherwise after each barrier.
+unsigned order;
+
+static unsigned turn_of(unsigned i, unsigned round) {
+    if (order == 0) return i;
+    if (order == 1) return THREADS - 1 - i;
+    return (i * (2 * round + 77) + 31 * round) % THREADS;
+}
 
 // Back to the scheduler; the next turn of this thread goes on from here.
 static __attribute__((noinline)) void __syncthreads(void) {
@@ -66,11 +79,16 @@ static void on_grid(void (*kernel)(const void *), const void *words, const unsig
     body = kernel;
     arguments = words;
     gridDim = (Place){grid[0], grid[1], grid[2]};
-    for (unsigned block = 0; block < grid[0] * grid[1] * grid[2]; block++) {
+    unsigned blocks = grid[0] * grid[1] * grid[2];
+    for (unsigned i = 0; i < blocks; i++) {
+        unsigned block = order == 0 ? i : blocks - 1 - i;
+        memset(__start_block_shared, 0xff, __stop_block_shared - __start_block_shared);
         blockIdx = (Place){block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]};
         memset(done, 0, sizeof done);
-        for (int left = THREADS; left > 0;) {
-            for (int t = 0; t < THREADS; t++) {
+        int left = THREADS;
+        for (unsigned round = 0; left > 0; round++) {
+            for (unsigned place = 0; place < THREADS; place++) {
+                int t = turn_of(place, round);
                 if (done[t]) continue;
                 turn(t);
                 left -= done[t];

@@ -1,7 +1,8 @@
 //! The processor as a device, for tests: the kernels' own sources compiled as C, and its own convolutions.
 //!
 //! It runs what a GPU would run, launch by launch, with the device's blocks, barriers and order of sums. Only the
-//! convolutions are not the device's.
+//! convolutions are not the device's. Memory lies between guards of NaN: what is read beyond a buffer spoils a result,
+//! and what is written there ends the test.
 
 use super::op::{Convolve, Launch, Listed, Machine, Memory, Op, Pass, Recorded, Sums};
 use super::{source, weight};
@@ -10,7 +11,7 @@ use crate::nn::buffer::{Buffer, Workspace};
 use crate::nn::element::{Bf16, Element};
 use crate::nn::kernel;
 use crate::nn::parameter::Parameter;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
@@ -27,6 +28,49 @@ pub struct Host {
     number: Option<usize>,
     /// How often it has.
     pub sums: Arc<AtomicUsize>,
+    /// Kernels that ran, and whether for bfloat16.
+    pub launched: Mutex<BTreeSet<(&'static str, bool)>>,
+}
+
+/// Whose turn comes first between two barriers, and which block.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    Forward,
+    Backward,
+    Jumping,
+}
+
+/// Values on either side of a buffer.
+const GUARD: usize = 1024;
+
+struct Guarded {
+    memory: Buffer<f32>,
+    bytes: usize,
+}
+
+impl Guarded {
+    fn new(bytes: usize) -> Self {
+        let mut memory = Buffer::<f32>::zeros(2 * GUARD + bytes.div_ceil(4));
+        // SAFETY: all of the buffer's bytes, as bytes.
+        let all = unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), 4 * memory.len()) };
+        all[..4 * GUARD].fill(0xff);
+        all[4 * GUARD + bytes..].fill(0xff);
+        Guarded { memory, bytes }
+    }
+
+    fn start(&self) -> u64 {
+        self.memory.as_ptr() as u64 + 4 * GUARD as u64
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: all of the buffer's bytes, as bytes.
+        let all = unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast::<u8>(), 4 * self.memory.len()) };
+        let (before, rest) = all.split_at(4 * GUARD);
+        let whole = before.iter().chain(&rest[self.bytes..]).all(|&b| b == 0xff);
+        assert!(whole || std::thread::panicking(), "something was written beside a buffer of {} bytes", self.bytes);
+    }
 }
 
 /// Machines of ranks that sum what lies on them.
@@ -117,7 +161,17 @@ impl Host {
     /// One of its own that claims to have `room` bytes.
     pub fn with_room(room: u64) -> Host {
         let (libraries, turn) = ([false, true].map(Library::new), Mutex::new(()));
-        Host { libraries, turn, room, number: None, sums: Arc::default() }
+        Host { libraries, turn, room, number: None, sums: Arc::default(), launched: Mutex::default() }
+    }
+
+    /// One of its own whose threads and blocks take turns so.
+    pub fn in_order(order: Order) -> Host {
+        let host = Host::with_room(1 << 40);
+        for library in &host.libraries {
+            // SAFETY: host.c defines this number, and no kernel runs yet.
+            unsafe { *library.symbol("order").cast::<u32>() = order as u32 };
+        }
+        host
     }
 
     /// One of several.
@@ -130,6 +184,7 @@ impl Host {
         // SAFETY: host.c defines this number beside every kernel.
         let words = unsafe { *library.symbol(&format!("{}_words", launch.kernel)).cast::<u32>() };
         assert_eq!(words as usize, launch.words.len(), "words of {}", launch.kernel);
+        self.launched.lock().unwrap().insert((launch.kernel, launch.narrow));
         // For the launch alone: convolutions share their threads with whoever else waits for a turn.
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         // SAFETY: host.c gives every kernel this type.
@@ -156,8 +211,8 @@ impl Machine for Host {
         if bytes > self.room {
             return Err(Error::invalid("bug: more was asked for than there is"));
         }
-        let owner = Buffer::<f32>::zeros(bytes.div_ceil(4) as usize);
-        Ok(Memory::new(owner.as_ptr() as u64, bytes, Box::new(owner)))
+        let owner = Guarded::new(bytes as usize);
+        Ok(Memory::new(owner.start(), bytes, Box::new(owner)))
     }
 
     fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {

@@ -62,9 +62,8 @@ impl Frame {
         launch.at([from, to, table]).counts([self.height, self.width]).into()
     }
 
-    /// `out = share a + (1 - share) b`.
-    pub fn mix(&self, a: u64, b: u64, out: u64, share: f32) -> Op {
-        let launch = Launch::over("mix", false, self.values());
-        launch.at([a, b, out]).counts([self.values()]).reals([f64::from(share)]).into()
+    /// `out = share a + (1 - share) b`, where `share` is the address of an f64.
+    pub fn mix(&self, a: u64, b: u64, share: u64, out: u64) -> Op {
+        Launch::over("mix", false, self.values()).at([a, b, share, out]).counts([self.values()]).into()
     }
 }

@@ -65,9 +65,8 @@ impl Communicator {
 impl Sums for Communicator {
     fn sum(&self, at: u64, count: usize) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
-        let stream = self.gpu.stream();
-        stream.context().bind_to_thread().map_err(|e| Error::invalid(format!("CUDA: context: {e:?}")))?;
-        let (at, stream) = (at as *mut c_void, stream.cu_stream().cast());
+        let _gpu = self.gpu.turn()?;
+        let (at, stream) = (at as *mut c_void, self.gpu.stream().cu_stream().cast());
         let (of, add) = (sys::ncclDataType_t::ncclFloat32, sys::ncclRedOp_t::ncclSum);
         // SAFETY: the caller's buffer has `count` values; in place is allowed.
         unsafe { result::all_reduce(at, at, count, of, add, self.comm, stream) }.map_err(failed("a sum"))?;

@@ -430,6 +430,24 @@ fn inference_does_not_depend_on_the_batch_size() {
     assert!(matches!(predict(&model, &data, &view, 1, &session), Err(Error::Interrupted)));
 }
 
+/// A device renders what it infers from; its values wait there and come in order.
+#[test]
+fn a_device_infers_from_stored_bytes_what_it_would_from_rendered_images() {
+    let (model, data, cancel) = (placed(1), stripes(7, 1), Cancel::default());
+    let session = session(&Silent, &cancel, None);
+    let view = View::Center { resize_px: 20, px: 16 };
+    let mut rendered = Vec::new();
+    data.fill(&[0, 1, 2, 3, 4, 5, 6], &view, &mut rendered).unwrap();
+    let images = Images { data: &rendered, n: 7, height: 16, width: 16 };
+    for batch in [2, 7] {
+        assert_eq!(embed(&model, &data, &view, batch, &session).unwrap(), model.features(&images).unwrap());
+        assert_eq!(predict(&model, &data, &view, batch, &session).unwrap(), model.logits(&images).unwrap());
+    }
+    assert!(embed(&model, &data.take(&[]).unwrap(), &view, 2, &session).unwrap().is_empty());
+    cancel.request();
+    assert!(matches!(embed(&model, &data, &view, 2, &session), Err(Error::Interrupted)));
+}
+
 #[test]
 fn what_cannot_work_is_refused_before_anything_runs() {
     let data = stripes(8, 1);

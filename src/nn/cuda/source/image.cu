@@ -65,16 +65,18 @@ KERNEL(render, Render) {
         float across[3] = {0, 0, 0}, down = tap(y, row);
         for (i64 at = x.low; at < x.high; at++) {
             float weight = tap(x, at);
-            for (i64 c = 0; c < channels; c++) {
+            // Loops over three that are left early, so that the arrays stay in registers.
+            for (int c = 0; c < 3; c++) {
+                if (c >= channels) break;
                 u8 level = line[at * channels + c];
                 float v = channels == 1 && p.shares ? (float)level / 255.0f : p.scaling[256 * c + level];
                 across[c] = ADD(across[c], MUL(weight, v));
             }
         }
-        for (i64 c = 0; c < channels; c++) value[c] = ADD(value[c], MUL(down, across[c]));
+        for (int c = 0; c < 3; c++) value[c] = ADD(value[c], MUL(down, across[c]));
     }
     float *out = p.out + (image * p.height * p.width + i) * 3;
-    for (i64 c = 0; c < 3; c++) out[c] = value[channels == 1 ? 0 : c];
+    for (int c = 0; c < 3; c++) out[c] = channels == 1 ? value[0] : value[c];
 }
 
 // ...2 1 0 1 2...: mirrored about the border pixel, which is not repeated.
@@ -120,11 +122,11 @@ KERNEL(warp_image, Warp) {
     }
 }
 
-typedef struct { const float *a, *b; float *out; i64 count; double share; } Mix;
+typedef struct { const float *a, *b; const double *share; float *out; i64 count; } Mix;
 
-// Mixup: `share` of each image and the rest of its partner.
+// Mixup: `share` of each image and the rest of its partner. The share is read, so that a recorded launch serves all.
 KERNEL(mix, Mix) {
     i64 i = thread_number();
-    float share = (float)p.share;
+    float share = (float)p.share[0];
     if (i < p.count) p.out[i] = ADD(MUL(share, p.a[i]), MUL(1.0f - share, p.b[i]));
 }

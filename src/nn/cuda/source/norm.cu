@@ -73,9 +73,10 @@ KERNEL(norm_moments, NormMoments) {
 
 // a and b of four channels.
 DEVICE void lines(const float *moments, const float *weight, const float *bias, i64 groups, i64 channels, Walk w, float *a, float *b) {
-    i64 size = channels / groups;
+    // Divisions of 32 bits, which are several times as fast.
+    u32 size = (u32)channels / (u32)groups;
     for (int j = 0; j < 4; j++) {
-        i64 c = w.channel + j;
+        u32 c = w.channel + j;
         const float *m = moments + 2 * (w.image * groups + c / size);
         a[j] = weight[c] * m[1];
         b[j] = bias[c] - m[0] * a[j];
@@ -175,8 +176,9 @@ KERNEL(norm_backward, NormBackward) {
     if (!w.active) return;
     float a[4], b[4], slope[4], level[4];
     lines(p.moments, p.weight, p.bias, p.groups, p.channels, w, a, b);
+    u32 size = (u32)p.channels / (u32)p.groups;
     for (int j = 0; j < 4; j++) {
-        const float *s = p.slopes + 2 * (w.image * p.groups + (w.channel + j) / (p.channels / p.groups));
+        const float *s = p.slopes + 2 * (w.image * p.groups + (u32)(w.channel + j) / size);
         slope[j] = s[0];
         level[j] = s[1];
     }

@@ -109,7 +109,7 @@ impl Work {
     }
 
     /// Images of each part of a batch.
-    fn parts(&self) -> impl Iterator<Item = usize> {
+    fn parts(&self) -> impl Iterator<Item = usize> + use<> {
         let (batch, micro) = (self.batch, self.micro);
         (0..batch).step_by(micro).map(move |first| micro.min(batch - first))
     }

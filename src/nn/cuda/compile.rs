@@ -66,25 +66,39 @@ fn refused(e: result::NvrtcError) -> Error {
 /// # Errors
 /// The compiler's log.
 pub fn compile(program: &str, arch: &str) -> Result<Vec<u8>> {
+    compile_telling(program, arch, &[]).map(|(cubin, _)| cubin)
+}
+
+/// The same with more options, and what the compiler said.
+fn compile_telling(program: &str, arch: &str, more: &[&str]) -> Result<(Vec<u8>, String)> {
     let text = std::ffi::CString::new(program).map_err(|_| Error::invalid("bug: a program with a zero byte"))?;
     let made = result::create_program(&text, Some(c"scaleshot.cu")).map_err(refused)?;
     // SAFETY: the program was just made and is destroyed below, once; sizes are asked for before buffers are filled.
     unsafe {
-        let options = [format!("--gpu-architecture={arch}"), "--std=c++17".to_string()];
-        let compiled = result::compile_program(made, &options).map_err(|e| {
-            let log = result::get_program_log(made).unwrap_or_default();
-            let log: String = log.iter().map(|&c| char::from(c as u8)).filter(|c| *c != '\0').take(4000).collect();
-            Error::invalid(format!("NVRTC: {e:?}\n{log}"))
-        });
-        let cubin = compiled.and_then(|()| {
-            let mut size = 0;
-            sys::nvrtcGetCUBINSize(made, &mut size).result().map_err(refused)?;
-            let mut cubin = vec![0u8; size];
-            sys::nvrtcGetCUBIN(made, cubin.as_mut_ptr().cast()).result().map_err(refused)?;
-            Ok(cubin)
-        });
+        let own = [format!("--gpu-architecture={arch}"), "--std=c++17".to_string()];
+        let options: Vec<String> = own.into_iter().chain(more.iter().map(|option| option.to_string())).collect();
+        let compiled = result::compile_program(made, &options);
+        let log = result::get_program_log(made).unwrap_or_default();
+        let log: String = log.iter().map(|&c| char::from(c as u8)).filter(|c| *c != '\0').collect();
+        let cubin = match compiled {
+            Ok(()) => cubin_of(made),
+            Err(e) => Err(Error::invalid(format!("NVRTC: {e:?}\n{}", log.chars().take(4000).collect::<String>()))),
+        };
         result::destroy_program(made).map_err(refused)?;
-        cubin
+        Ok((cubin?, log))
+    }
+}
+
+/// # Safety
+/// The program was compiled and lives.
+unsafe fn cubin_of(program: sys::nvrtcProgram) -> Result<Vec<u8>> {
+    let mut size = 0;
+    // SAFETY: the caller's promise; the buffer has the size that was just told.
+    unsafe {
+        sys::nvrtcGetCUBINSize(program, &mut size).result().map_err(refused)?;
+        let mut cubin = vec![0u8; size];
+        sys::nvrtcGetCUBIN(program, cubin.as_mut_ptr().cast()).result().map_err(refused)?;
+        Ok(cubin)
     }
 }
 
@@ -128,11 +142,25 @@ mod tests {
         }
         for narrow in [false, true] {
             let program = source::program(narrow);
-            let cubin = compile(&program, "sm_90").unwrap_or_else(|e| panic!("{e}"));
+            let told = compile_telling(&program, "sm_90", &["--ptxas-options=-v"]);
+            let (cubin, log) = told.unwrap_or_else(|e| panic!("{e}"));
             // The names of kernels stand in the cubin's symbol table.
             let has = |name: &str| cubin.windows(name.len()).any(|w| w == name.as_bytes());
             let kernels = source::kernels(&program);
             assert!(kernels.len() > 20 && kernels.iter().all(|k| has(k)), "{kernels:?}");
+            let number = |text: &str, before: &str, after: &str| -> u32 {
+                let rest = text.split(before).nth(1).unwrap_or_else(|| panic!("no {before} in {text}"));
+                rest.split(after).next().unwrap().trim().parse().unwrap_or_else(|_| panic!("no number in {rest}"))
+            };
+            for kernel in kernels {
+                let told = log.split(&format!("entry function '{kernel}'")).nth(1).unwrap();
+                let told = told.split("entry function").next().unwrap();
+                let (registers, spilled) =
+                    (number(told, "Used", "registers"), number(told, "stack frame,", "bytes spill stores"));
+                println!("bf16 {narrow} {kernel}: {registers} registers, {spilled} bytes spilled");
+                // Three blocks and more on a multiprocessor of 65,536 registers; softmax_loss spills 32 bytes.
+                assert!(registers <= 80 && spilled <= 32, "{kernel}: {registers} registers, {spilled} bytes spilled");
+            }
         }
         let e = compile("KERNEL", "sm_90").unwrap_err().to_string();
         assert!(e.contains("error"), "{e}");

@@ -15,7 +15,7 @@ VENV ?= $(HOME)/.cache/scaleshot/bench-venv
 
 .PHONY: help build quickstart real data test test-crash test-stores test-cluster mpi check format lint docs \
         real-tables bench bench-setup bench-compute bench-memory bench-data bench-engine bench-study check-timm fuzz \
-        cuda-check cuda-test cuda-bundle bench-cuda
+        cuda-check cuda-test cuda-rehearse cuda-bundle bench-cuda
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -115,6 +115,13 @@ cuda-check: ## type-check and lint everything for GPUs; needs no GPU and nothing
 cuda-test: ## tests with GPUs built in: kernels compile where NVRTC is found, and run where there is a GPU
 	$(CARGO) test --release --locked --features cuda,nccl --lib -- nn::cuda model::device
 	$(CARGO) test --release --locked --features cuda,nccl --test cuda -- --nocapture
+
+STANDIN = $(CARGO_TARGET_DIR)/standin
+cuda-rehearse: ## the GPU tests against stand-ins that keep the driver's rules: no proof of cuDNN or of a GPU
+	rm -rf $(STANDIN)
+	sh tests/cuda/standin/build.sh $(STANDIN)
+	LD_LIBRARY_PATH=$(STANDIN) SCALESHOT_CUDA_CACHE=$(STANDIN)/cache SCALESHOT_REQUIRE_GPU=1 \
+		$(CARGO) test --release --locked --features cuda,nccl --test cuda -- --nocapture
 
 CUDA_BUNDLE ?= cuda-bundle
 cuda-bundle: ## one folder to carry to a machine with a GPU: programs, inputs, PyTorch's side, run.sh

@@ -116,9 +116,9 @@ fn near_sums(what: &str, found: &[f32], wanted: &[f32], sizes: &[f32], terms: us
     within(what, found, wanted, |i| digits * sizes[i] + rounding(narrow) * wanted[i].abs());
 }
 
-/// Half a step between two neighbouring values of activations, of their size.
+/// Half a step between two neighbouring values of activations, of their size: bfloat16 has eight digits.
 fn rounding(narrow: bool) -> f32 {
-    if narrow { 1.001 / 512.0 } else { 0.0 }
+    if narrow { 1.001 / 256.0 } else { 0.0 }
 }
 
 fn within(what: &str, found: &[f32], wanted: &[f32], limit: impl Fn(usize) -> f32) {

@@ -259,7 +259,7 @@ def cells(scaleshot, bare):
         path = pathlib.Path(folder) / "bench.yaml"
         # A loss that is logged is waited for, so they are few, as in a real training.
         path.write_text(PIPELINE.format(model=model, batch=batch, steps=steps, every=steps // 4))
-        command = [scaleshot, "run", str(path), "--store", f"{folder}/store", "--reports", f"{folder}/reports"]
+        command = [scaleshot, "run", str(path), "--gpus", "0", "--store", f"{folder}/store", "--reports", f"{folder}/reports"]
         try:
             left = max(1, DEADLINE - time.monotonic())
             run = subprocess.run(command, cwd=folder, env=chosen(False), timeout=left)

@@ -38,8 +38,8 @@ pub struct Shared<'a> {
     pub current: RwLock<HashMap<usize, Arc<Last>>>,
     /// Names of the logs of cells that were started, by index.
     pub logs: Mutex<HashMap<usize, String>>,
-    /// Keys that cells of this run compute or have computed, and which: several may have the same.
-    pub computing: Mutex<HashMap<Digest, usize>>,
+    /// Keys that cells of this run were to compute, and which cells: several may have the same.
+    pub computing: Mutex<HashMap<Digest, Vec<usize>>>,
 }
 
 /// How an attempt at a cell ended well.
@@ -56,13 +56,13 @@ impl Shared<'_> {
         self.logs.lock().unwrap_or_else(|e| e.into_inner()).get(&index).cloned()
     }
 
-    fn computing(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+    fn computing(&self) -> MutexGuard<'_, HashMap<Digest, Vec<usize>>> {
         self.computing.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Another cell of this run that computes the key, or has computed it.
+    /// Another cell of this run that computes the key, has computed it, or waits for it too.
     fn twin(&self, index: usize, key: &Digest) -> Option<By> {
-        let other = self.computing().get(key).copied().filter(|other| *other != index)?;
+        let other = self.computing().get(key)?.iter().copied().find(|other| *other != index)?;
         Some(By::Cell(self.pipeline.cells[other].id.clone()))
     }
 
@@ -89,7 +89,12 @@ impl Shared<'_> {
         while verdict.state == State::Run && lease.is_none() {
             let Some(key) = &verdict.key else { return Err(unexpected(&verdict.reasons)) };
             // Before its lease, so that whoever finds that taken knows by whom.
-            self.computing().entry(*key).or_insert(index);
+            let mut computing = self.computing();
+            let cells = computing.entry(*key).or_default();
+            if !cells.contains(&index) {
+                cells.push(index);
+            }
+            drop(computing);
             let Some(taken) = self.store.try_lease(key)? else {
                 return Ok(Attempt::Busy(self.twin(index, key).unwrap_or(By::Process)));
             };

@@ -145,8 +145,9 @@ fn properties() -> WriterProperties {
         .set_compression(parquet::basic::Compression::ZSTD(Default::default()))
         .set_created_by("scaleshot".into())
         .set_max_row_group_row_count(Some(GROUP))
-        // Names of images are all different: a dictionary of them is made only to be thrown away.
+        // Images' names are all different, and studies' nearly: a dictionary of them saves nothing.
         .set_column_dictionary_enabled("image".into(), false)
+        .set_column_dictionary_enabled("study".into(), false)
         .build()
 }
 

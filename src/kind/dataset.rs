@@ -20,7 +20,7 @@ pub struct Dataset;
 
 impl Kind for Dataset {
     const NAME: &'static str = "dataset";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "Reads a dataset in its native layout, or generates one.";
     type Params = Format;
 

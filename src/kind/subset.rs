@@ -41,7 +41,7 @@ pub struct Params {
 
 impl Kind for Subset {
     const NAME: &'static str = "subset";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "Keeps a seeded part of a dataset; smaller fractions lie within larger ones.";
     type Params = Params;
 

@@ -274,44 +274,51 @@ impl Rows {
 
     fn build(mut self, images: StringArray, keep: Vec<u32>) -> Result<Dataset> {
         let in_order = keep.len() == images.len() && keep.iter().enumerate().all(|(i, &row)| row as usize == i);
-        let splits: StringArray = keep.iter().map(|&row| self.split[row as usize]).collect();
-        let (labels, hedged) = self.findings(&keep);
         let rows = UInt32Array::from(keep);
-        let kept = |column: ArrayRef| -> Result<ArrayRef> {
-            Ok(if in_order { column } else { arrow::compute::take(&column, &rows, None)? })
-        };
-        let mut columns: Vec<(String, ArrayRef)> = vec![
-            ("image".into(), kept(Arc::new(images))?),
-            ("dataset".into(), Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.name, rows.len())))),
+        let read: [ArrayRef; 10] = [
+            Arc::new(images),
+            Arc::new(self.patient.finish()),
+            Arc::new(self.study.finish()),
+            Arc::new(self.view.finish()),
+            Arc::new(self.sex.finish()),
+            Arc::new(self.age.finish()),
+            Arc::new(self.class.finish()),
+            Arc::new(self.record.finish()),
+            Arc::new(self.healthy.finish()),
+            Arc::new(self.boxes.finish()),
         ];
+        // Side by side: of a large set this takes as long as a quarter of its reading.
+        let kept = || match in_order {
+            true => Ok(read.to_vec()),
+            false => read.par_iter().map(|column| arrow::compute::take(column, &rows, None)).collect(),
+        };
+        let (kept, (labels, hedged)) = rayon::join(kept, || self.findings(rows.values()));
+        let kept: Vec<ArrayRef> = kept?;
+        let splits: StringArray = rows.values().iter().map(|&row| self.split[row as usize]).collect();
+        let names = StringArray::from_iter_values(std::iter::repeat_n(&self.name, rows.len()));
+        let mut columns: Vec<(String, ArrayRef)> =
+            vec![("image".into(), kept[0].clone()), ("dataset".into(), Arc::new(names))];
         // A column that no row fills is not there.
-        let mut filled = |name: &str, column: ArrayRef| {
+        let filled = |columns: &mut Vec<(String, ArrayRef)>, name: &str, column: &ArrayRef| {
             if column.null_count() < column.len() {
-                columns.push((name.into(), column));
+                columns.push((name.into(), column.clone()));
             }
         };
-        filled("split", Arc::new(splits));
-        filled("patient", kept(Arc::new(self.patient.finish()))?);
-        filled("study", kept(Arc::new(self.study.finish()))?);
-        filled("view", kept(Arc::new(self.view.finish()))?);
-        filled("sex", kept(Arc::new(self.sex.finish()))?);
-        filled("age", kept(Arc::new(self.age.finish()))?);
+        filled(&mut columns, "split", &(Arc::new(splits) as ArrayRef));
+        for (name, column) in ["patient", "study", "view", "sex", "age"].iter().zip(&kept[1..]) {
+            filled(&mut columns, name, column);
+        }
         let task = match self.classes.take() {
             Some(names) => {
-                columns.push(("class".into(), kept(Arc::new(self.class.finish()))?));
+                columns.push(("class".into(), kept[6].clone()));
                 Task::Single(names)
             }
             None => Task::Multi(self.findings.clone()),
         };
         columns.extend(self.findings.iter().map(|name| label_column(name)).zip(labels));
-        let mut filled = |name: &str, column: ArrayRef| {
-            if column.null_count() < column.len() {
-                columns.push((name.into(), column));
-            }
-        };
-        filled("record", kept(Arc::new(self.record.finish()))?);
-        filled("healthy", kept(Arc::new(self.healthy.finish()))?);
-        filled("boxes", kept(Arc::new(self.boxes.finish()))?);
+        for (name, column) in ["record", "healthy", "boxes"].iter().zip(&kept[7..]) {
+            filled(&mut columns, name, column);
+        }
         columns.extend(hedged);
         Dataset::from_columns(columns, task)
     }

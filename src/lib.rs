@@ -9,6 +9,7 @@ extern crate self as scaleshot;
 pub mod aside;
 pub mod digest;
 pub mod error;
+pub mod memory;
 pub mod npy;
 pub mod pickle;
 pub mod progress;

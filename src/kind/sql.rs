@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    memory,
     report::{
         frame::{self, Frame},
         query,
@@ -161,7 +162,7 @@ pub fn serve() -> Result<()> {
     asker.spawn(gone).map_err(Error::io("a thread"))?;
     let answered = thread::apart(|| answer(&question)).map_err(Error::io("a thread"))?;
     let said = match answered {
-        Ok(()) => Said::Answered { peak_rss_bytes: peak_rss_bytes() },
+        Ok(()) => Said::Answered { peak_rss_bytes: memory::peak_bytes().unwrap_or(0) },
         Err(e) => Said::Refused {
             message: e.to_string().chars().take(MESSAGE_CHARS).collect(),
             hint: e.hint().map(|hint| hint.chars().take(MESSAGE_CHARS).collect()),
@@ -197,13 +198,6 @@ impl Named {
         let parts = self.parts.iter().map(|(path, axes)| frame::with_axes(&frame::read_parquet(path)?, axes));
         frame::concat(&parts.collect::<Result<Vec<_>>>()?)
     }
-}
-
-/// The largest memory that this process has held; 0 where nobody tells.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 #[cfg(test)]

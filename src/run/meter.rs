@@ -11,7 +11,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::store::record::Machine;
+use crate::{memory, store::record::Machine};
 
 /// Cells that are being measured in this process now.
 static ACTIVE: AtomicUsize = AtomicUsize::new(0);
@@ -38,7 +38,7 @@ impl Meter {
     }
 
     pub fn stop(&self) -> Measured {
-        Measured { wall_ms: self.began.elapsed().as_millis() as u64, peak_rss_bytes: status_bytes("VmHWM:") }
+        Measured { wall_ms: self.began.elapsed().as_millis() as u64, peak_rss_bytes: memory::peak_bytes() }
     }
 }
 
@@ -65,7 +65,7 @@ fn look() -> Machine {
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cpu: first(cpu),
         cores: cores(),
-        memory_bytes: memory_bytes("MemTotal:").unwrap_or(0),
+        memory_bytes: memory::total_bytes().unwrap_or(0),
     }
 }
 
@@ -93,36 +93,16 @@ fn visible(named: &str) -> Vec<u32> {
 
 /// Memory that cells may take: what is free now, less a tenth for everything else.
 pub fn free_memory_bytes() -> u64 {
-    memory_bytes("MemAvailable:").map_or(u64::MAX, |b| b / 10 * 9)
+    memory::available_bytes().map_or(u64::MAX, |b| b / 10 * 9)
 }
 
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-fn memory_bytes(field: &str) -> Option<u64> {
-    kib(&read_to_string("/proc/meminfo").ok()?, field)
-}
-
-fn status_bytes(field: &str) -> Option<u64> {
-    kib(&read_to_string("/proc/self/status").ok()?, field)
-}
-
-/// `VmHWM:     1234 kB` in bytes.
-fn kib(text: &str, field: &str) -> Option<u64> {
-    let line = text.lines().find(|l| l.starts_with(field))?;
-    Some(line[field.len()..].trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn proc_files_are_read_and_absent_fields_are_null() {
-        assert_eq!(kib("VmPeak:\t 2 kB\nVmHWM:\t     1234 kB\n", "VmHWM:"), Some(1234 * 1024));
-        assert_eq!(kib("VmPeak:\t 2 kB\n", "VmHWM:"), None);
-    }
 
     #[test]
     fn visible_gpus_are_numbers_up_to_the_first_other_word() {

@@ -18,6 +18,7 @@ use nix::{
 };
 
 use super::super::Outside;
+use crate::memory;
 
 /// The variable that marks a family.
 pub const MARK: &str = "SCALESHOT_SCRATCH";
@@ -90,7 +91,7 @@ impl Family {
         let mut sum = Outside { ran: true, ..Outside::default() };
         for stat in self.members() {
             sum.cpu += stat.cpu;
-            sum.peak_rss_bytes += resident_bytes(stat.pid);
+            sum.peak_rss_bytes += memory::resident_bytes(stat.pid).unwrap_or(0);
         }
         sum
     }
@@ -173,14 +174,6 @@ fn parse(pid: u32, text: &str) -> Option<(Stat, Duration)> {
         cpu: time(number(11) + number(12)) + waited,
     };
     Some((stat, waited))
-}
-
-/// What a process holds now; 0 where it has ended.
-fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 /// When what a family takes is to be looked at again: soon while it is young, since it may end soon.

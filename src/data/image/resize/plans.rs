@@ -67,8 +67,8 @@ impl Wanted {
         let Frame { top, left, height, width } = self.frame;
         let (bottom, right) = (top + height, left + width);
         let inside = top >= 0.0 && left >= 0.0 && bottom <= self.height.into() && right <= self.width.into();
-        let smaller = |side: f64, new: u32| side > 0.0 && side != f64::from(new);
-        if !(inside && smaller(height, self.new_height) && smaller(width, self.new_width)) {
+        let changes = |side: f64, new: u32| side > 0.0 && side != f64::from(new);
+        if !(inside && changes(height, self.new_height) && changes(width, self.new_width)) {
             return None;
         }
         let down = Taps::new(self.height, top, bottom, self.new_height);

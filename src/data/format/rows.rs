@@ -293,32 +293,29 @@ impl Rows {
             false => read.par_iter().map(|column| arrow::compute::take(column, &rows, None)).collect(),
         };
         let (kept, (labels, hedged)) = rayon::join(kept, || self.findings(rows.values()));
-        let kept: Vec<ArrayRef> = kept?;
+        let kept: std::result::Result<[ArrayRef; 10], _> = kept?.try_into();
+        let [image, patient, study, view, sex, age, class, record, healthy, boxes] =
+            kept.map_err(|_| Error::invalid("bug: columns were lost"))?;
         let splits: StringArray = rows.values().iter().map(|&row| self.split[row as usize]).collect();
         let names = StringArray::from_iter_values(std::iter::repeat_n(&self.name, rows.len()));
-        let mut columns: Vec<(String, ArrayRef)> =
-            vec![("image".into(), kept[0].clone()), ("dataset".into(), Arc::new(names))];
+        let mut columns: Vec<(String, ArrayRef)> = vec![("image".into(), image), ("dataset".into(), Arc::new(names))];
         // A column that no row fills is not there.
-        let filled = |columns: &mut Vec<(String, ArrayRef)>, name: &str, column: &ArrayRef| {
-            if column.null_count() < column.len() {
-                columns.push((name.into(), column.clone()));
-            }
-        };
-        filled(&mut columns, "split", &(Arc::new(splits) as ArrayRef));
-        for (name, column) in ["patient", "study", "view", "sex", "age"].iter().zip(&kept[1..]) {
-            filled(&mut columns, name, column);
-        }
+        let filled = |(_, column): &(&str, ArrayRef)| column.null_count() < column.len();
+        let named = |(name, column): (&str, ArrayRef)| (name.to_string(), column);
+        let splits: ArrayRef = Arc::new(splits);
+        let described =
+            [("split", splits), ("patient", patient), ("study", study), ("view", view), ("sex", sex), ("age", age)];
+        columns.extend(described.into_iter().filter(filled).map(named));
         let task = match self.classes.take() {
             Some(names) => {
-                columns.push(("class".into(), kept[6].clone()));
+                columns.push(("class".into(), class));
                 Task::Single(names)
             }
             None => Task::Multi(self.findings.clone()),
         };
         columns.extend(self.findings.iter().map(|name| label_column(name)).zip(labels));
-        for (name, column) in ["record", "healthy", "boxes"].iter().zip(&kept[7..]) {
-            filled(&mut columns, name, column);
-        }
+        let further = [("record", record), ("healthy", healthy), ("boxes", boxes)];
+        columns.extend(further.into_iter().filter(filled).map(named));
         columns.extend(hedged);
         Dataset::from_columns(columns, task)
     }

@@ -51,6 +51,7 @@ pub mod image_table;
 pub mod imagenet;
 mod layout;
 mod lmdb;
+mod marks;
 mod mat;
 pub mod medmnist;
 pub mod mimic_cxr;

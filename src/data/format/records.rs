@@ -1,4 +1,4 @@
-//! Records of a delimited text stream, field by field, found eight bytes at a time.
+//! Records of a delimited text stream, field by field.
 //!
 //! The rules are the csv crate's (RFC 4180 and what is found in the wild): a field that begins with a quote goes on to
 //! the next single one, a doubled quote in it is one, and what follows it up to the delimiter belongs to it; elsewhere
@@ -6,6 +6,8 @@
 //! Whether records are UTF-8 and have as many fields as the header is for [`super::table`] to judge.
 
 use std::io::{Error, Read, Result};
+
+use super::marks::Marks;
 
 /// Far more than any row of a table of images has. Ends a gzip bomb, or a quote that is never closed.
 const ROW_BYTES: usize = 64 << 20;
@@ -16,6 +18,7 @@ const QUOTE: u8 = b'"';
 pub(super) struct Records<R> {
     inner: R,
     delimiter: u8,
+    marks: Marks,
     buffer: Vec<u8>,
     /// Where the present record begins in the buffer, where the next one does, and where what was read ends.
     start: usize,
@@ -60,7 +63,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A field on its way: where its text is, and whether that needs rewriting.
+/// A field on its way: where its text is in the buffer, and whether that needs rewriting.
 struct Found {
     from: usize,
     to: usize,
@@ -74,6 +77,7 @@ impl<R: Read> Records<R> {
         Records {
             inner,
             delimiter,
+            marks: Marks::new(delimiter, QUOTE),
             buffer: Vec::new(),
             start: 0,
             next: 0,
@@ -166,6 +170,7 @@ impl<R: Read> Records<R> {
 
     /// Reads until the buffer is full, or nothing more is to come. An error waits until the records before it are told.
     fn fill(&mut self) -> Result<()> {
+        self.marks.restart();
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         (self.start, self.next) = (0, 0);
@@ -193,21 +198,25 @@ impl<R: Read> Records<R> {
     fn split(&mut self) -> bool {
         // What is read is the whole file, if it did not break off.
         let whole = self.over && self.failed.is_none();
-        let bytes = &self.buffer[self.start..self.end];
+        let bytes = &self.buffer[..self.end];
         self.fields.clear();
         self.rewritten.clear();
-        let (mut at, mut lines) = (0, 0);
+        let (mut at, mut lines) = (self.start, 0);
         loop {
-            let quoted = bytes.get(at) == Some(&QUOTE);
-            let found = if quoted { quoted_field(bytes, at, self.delimiter) } else { field(bytes, at, self.delimiter) };
+            let found = if bytes.get(at) == Some(&QUOTE) {
+                quoted_field(bytes, at, &mut self.marks, &mut lines)
+            } else {
+                field(bytes, at, &mut self.marks)
+            };
             // At the very end a quote may be doubled by what follows, and \r followed by \n.
             if !whole && (found.at == bytes.len() || (bytes[found.at] == b'\r' && found.at + 1 == bytes.len())) {
                 return false;
             }
-            let mut place = Field { from: found.from as u32, to: found.to as u32, rewritten: !found.plain };
-            if quoted {
-                lines += bytes[at..found.at].iter().filter(|&&b| b == b'\n').count() as u64;
-            }
+            let mut place = Field {
+                from: (found.from - self.start) as u32,
+                to: (found.to - self.start) as u32,
+                rewritten: !found.plain,
+            };
             if !found.plain {
                 place.from = self.rewritten.len() as u32;
                 // Where a record is not UTF-8, its fields are not looked at.
@@ -221,7 +230,7 @@ impl<R: Read> Records<R> {
                 newline => {
                     let both = newline == Some(&b'\r') && bytes.get(at + 1) == Some(&b'\n');
                     at += usize::from(newline.is_some()) + usize::from(both);
-                    self.next = self.start + at;
+                    self.next = at;
                     self.next_line = self.line + lines + u64::from(newline.is_some());
                     return true;
                 }
@@ -231,27 +240,41 @@ impl<R: Read> Records<R> {
 }
 
 /// A field without quotes.
-fn field(bytes: &[u8], from: usize, delimiter: u8) -> Found {
-    let at = find(bytes, from, [delimiter, b'\n', b'\r']);
+#[inline]
+fn field(bytes: &[u8], from: usize, marks: &mut Marks) -> Found {
+    let mut at = marks.from(bytes, from);
+    while bytes.get(at) == Some(&QUOTE) {
+        at = marks.from(bytes, at + 1);
+    }
     Found { from, to: at, plain: true, at }
 }
 
+/// Where the next quote stands; the lines that end before it are counted.
+fn quote(bytes: &[u8], from: usize, marks: &mut Marks, lines: &mut u64) -> usize {
+    let mut at = marks.from(bytes, from);
+    while let Some(&byte) = bytes.get(at)
+        && byte != QUOTE
+    {
+        *lines += u64::from(byte == b'\n');
+        at = marks.from(bytes, at + 1);
+    }
+    at
+}
+
 /// A field that begins with a quote at `at`.
-fn quoted_field(bytes: &[u8], at: usize, delimiter: u8) -> Found {
+fn quoted_field(bytes: &[u8], at: usize, marks: &mut Marks, lines: &mut u64) -> Found {
     let from = at + 1;
-    let (mut plain, mut close) = (true, find(bytes, from, [QUOTE; 1]));
+    let (mut plain, mut close) = (true, quote(bytes, from, marks, lines));
     while bytes.get(close + 1) == Some(&QUOTE) {
         plain = false;
-        close = find(bytes, close + 2, [QUOTE; 1]);
+        close = quote(bytes, close + 2, marks, lines);
     }
     let end = (close + 1).min(bytes.len());
-    match bytes.get(end) {
-        // Something follows the quote and belongs to the field.
-        Some(&b) if b != delimiter && b != b'\n' && b != b'\r' => {
-            let at = find(bytes, end, [delimiter, b'\n', b'\r']);
-            Found { from, to: at, plain: false, at }
-        }
-        _ => Found { from, to: close, plain, at: end },
+    // What follows the quote belongs to the field.
+    let rest = field(bytes, end, marks);
+    match rest.at == end {
+        true => Found { from, to: close, plain, at: end },
+        false => Found { from, to: rest.at, plain: false, at: rest.at },
     }
 }
 
@@ -260,7 +283,7 @@ fn rewritten(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     loop {
-        let quote = find(rest, 0, [QUOTE; 1]);
+        let quote = rest.iter().position(|&byte| byte == QUOTE).unwrap_or(rest.len());
         out.extend_from_slice(&rest[..quote]);
         match rest.get(quote + 1) {
             Some(&QUOTE) => out.push(QUOTE),
@@ -271,28 +294,6 @@ fn rewritten(bytes: &[u8]) -> String {
         }
         rest = &rest[quote + 2..];
     }
-}
-
-/// Where the first of the bytes stands from `from` on; the end where there is none.
-#[inline]
-fn find<const N: usize>(bytes: &[u8], from: usize, wanted: [u8; N]) -> usize {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let mut at = from;
-    while let Some(word) = bytes.get(at..).and_then(|b| b.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        // A zero byte borrows: the lowest bit set is right, those above it may not be.
-        let hits = wanted.iter().fold(0, |hits, &b| {
-            let apart = word ^ (LOW * u64::from(b));
-            hits | (apart.wrapping_sub(LOW) & !apart & HIGH)
-        });
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    rest.iter().position(|b| wanted.contains(b)).map_or(bytes.len(), |i| at + i)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use rayon::slice::ParallelSliceMut;
 
 pub type QuickMap<K, V> = HashMap<K, V, RandomState>;
 pub type QuickSet<K> = HashSet<K, RandomState>;
@@ -18,7 +19,7 @@ pub type QuickSet<K> = HashSet<K, RandomState>;
 pub fn all_differ(items: impl Iterator<Item = impl Hash>) -> bool {
     let state = RandomState::default();
     let mut hashes: Vec<u64> = items.map(|item| state.hash_one(item)).collect();
-    hashes.sort_unstable();
+    hashes.par_sort_unstable();
     hashes.windows(2).all(|pair| pair[0] != pair[1])
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, binary_heap::PeekMut},
     fs::File,
     io::Write,
     os::unix::fs::FileExt,
@@ -141,8 +141,15 @@ impl<const N: usize> Iterator for Sorted<'_, N> {
     type Item = Result<[u64; N]>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Reverse((record, at)) = self.heads.pop()?;
-        Some(self.refill(at).map(|()| record))
+        let mut head = self.heads.peek_mut()?;
+        let Reverse((record, at)) = *head;
+        // In its place, so that the heap is put in order once.
+        match self.cursors[at].step(self.held) {
+            Ok(Some(next)) => *head = Reverse((next, at)),
+            Ok(None) => _ = PeekMut::pop(head),
+            Err(e) => return Some(Err(e)),
+        }
+        Some(Ok(record))
     }
 }
 

@@ -154,12 +154,19 @@ struct Place<'a> {
     of_patient: &'a str,
 }
 
+/// What the folders of patients begin with.
+const PATIENT: &str = "patient";
+
 impl<'a> Place<'a> {
     fn of(path: &'a str) -> Option<Self> {
         // The first folder so named that lies in another one.
-        let named = path.find("/patient").filter(|_| !path.starts_with("patient"))? + 1;
+        let mut folders = path.match_indices('/').map(|(slash, _)| slash + 1);
+        let named = folders.find(|&at| path[at..].starts_with(PATIENT)).filter(|_| !path.starts_with(PATIENT))?;
         let split = path[..named - 1].rfind('/').map_or(0, |slash| slash + 1);
-        let of_patient = path[named..].trim_start_matches("patient");
+        let mut of_patient = &path[named..];
+        while let Some(rest) = of_patient.strip_prefix(PATIENT) {
+            of_patient = rest;
+        }
         let (patient, rest) = of_patient.split_once('/')?;
         let study = rest.split('/').next()?;
         Some(Place { image: &path[split..], patient, of_patient: &of_patient[..patient.len() + 1 + study.len()] })

@@ -20,7 +20,10 @@ use super::{
     table::{self, Table},
 };
 use crate::{
-    data::{dataset::Dataset, hashed::QuickMap},
+    data::{
+        dataset::Dataset,
+        hashed::{QuickMap, all_differ},
+    },
     error::{Error, Result},
 };
 
@@ -102,12 +105,13 @@ impl Read for Options {
             None => table.columns(["Patient Gender"])?[0],
         };
         let lists = self.lists()?;
-        let splits = splits(&lists)?;
+        let mut splits = Splits::new(&lists)?;
         let boxes = match table::find(&self.root, &[BOXES], "") {
             Ok(path) => nih_boxes::read(&path, &FINDINGS, self.odd_rows, skipped)?,
             Err(_) => HashMap::new(),
         };
         let folders = self.folders();
+        let mut path = String::new();
         let mut known: QuickMap<String, (bool, [Observation; FINDINGS.len()])> = QuickMap::default();
         let file = table.file.clone();
         let mut rows = Rows::multi(&self.name, FINDINGS).or_dicom();
@@ -133,15 +137,16 @@ impl Read for Options {
                 skipped.value("the age is beyond belief", &file, row.line, row.raw(age));
             }
             let image = row.raw(image);
-            let split = splits.get(image).copied();
+            let split = splits.of(image);
             if split.is_none() {
                 skipped.value("the image is in neither list", &file, row.line, image);
             }
+            path.clear();
+            for part in [folders.get(image).map_or("images", String::as_str), "/", image] {
+                path.push_str(part);
+            }
             let new = NewRow {
-                image: match folders.get(image) {
-                    Some(folder) => format!("{folder}/{image}").into(),
-                    None => format!("images/{image}").into(),
-                },
+                image: path.as_str().into(),
                 split,
                 patient: row.text(patient).map(Into::into),
                 view: view.map(Into::into),
@@ -197,20 +202,52 @@ struct List {
     split: &'static str,
 }
 
-/// The split of each image.
-fn splits(lists: &[List; 2]) -> Result<QuickMap<&str, &'static str>> {
-    let mut splits = QuickMap::default();
-    // A line has about 17 bytes.
-    splits.reserve(lists.iter().map(|l| l.text.len() / 16).sum());
+/// The split of each image. The published lists are in the table's order, so that it nearly always is the next line
+/// of one of them.
+struct Splits<'a> {
+    images: [(Vec<&'a str>, &'static str); 2],
+    /// Where each list is followed to.
+    next: [usize; 2],
+    /// All images, once one is asked for that is not the next.
+    all: Option<QuickMap<&'a str, &'static str>>,
+}
+
+impl<'a> Splits<'a> {
+    /// # Errors
+    /// An image that is in both lists.
+    fn new(lists: &'a [List; 2]) -> Result<Self> {
+        let names = |list: &'a List| list.text.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
+        let images = [0, 1].map(|i| (names(&lists[i]), lists[i].split));
+        let listed = images.iter().flat_map(|(names, _): &(Vec<&str>, _)| names);
+        let all = if all_differ(listed) { None } else { Some(all(lists)?) };
+        Ok(Splits { images, next: [0; 2], all })
+    }
+
+    fn of(&mut self, image: &str) -> Option<&'static str> {
+        for ((names, split), next) in self.images.iter().zip(&mut self.next) {
+            if names.get(*next) == Some(&image) {
+                *next += 1;
+                return Some(split);
+            }
+        }
+        let images = &self.images;
+        let listed = || images.iter().flat_map(|(names, split)| names.iter().map(|name| (*name, *split)));
+        self.all.get_or_insert_with(|| listed().collect()).get(image).copied()
+    }
+}
+
+/// All images of the lists, line by line.
+fn all(lists: &[List; 2]) -> Result<QuickMap<&str, &'static str>> {
+    let mut all = QuickMap::default();
     for List { path, text, split } in lists {
         for (i, image) in text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()) {
-            if splits.insert(image, *split).is_some_and(|before| before != *split) {
+            if all.insert(image, *split).is_some_and(|before| before != *split) {
                 let line = i as u64 + 1;
                 return Err(Error::data(path, line, format!("{image} is in both lists")));
             }
         }
     }
-    Ok(splits)
+    Ok(all)
 }
 
 /// Whether nothing was found, and the findings of `Edema|Effusion`; `Err` is the word that is unknown.

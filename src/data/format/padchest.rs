@@ -218,17 +218,21 @@ impl Read for Options {
                 skipped.row("the image is blacklisted", &file, row.line, id);
                 continue;
             }
-            if !known.contains_key(labels) {
-                known.insert(labels.into(), words.findings(labels));
-            }
-            let year = |text: Option<&str>| text.and_then(|t| t.get(..4)).and_then(|t| t.parse::<f32>().ok());
-            let age = year(row.text(date)).zip(year(row.text(birth))).map(|(d, b)| d - b);
+            let findings = match known.get(labels) {
+                Some(findings) => *findings,
+                None => *known.entry(labels.into()).or_insert(words.findings(labels)),
+            };
+            let age = row.text(date).and_then(year).zip(row.text(birth).and_then(year)).map(|(d, b)| d - b);
             let folder = row.raw(folder);
-            if !folders.contains_key(folder) {
-                folders.insert(folder.into(), !folder.is_empty() && self.root.join(folder).is_dir());
-            }
+            let in_folder = match folders.get(folder) {
+                Some(there) => *there,
+                None => {
+                    let there = !folder.is_empty() && self.root.join(folder).is_dir();
+                    *folders.entry(folder.into()).or_insert(there)
+                }
+            };
             let new = NewRow {
-                image: if folders[folder] { format!("{folder}/{id}").into() } else { id.into() },
+                image: if in_folder { format!("{folder}/{id}").into() } else { id.into() },
                 patient: row.text(patient).map(Into::into),
                 study: row.text(study).map(Into::into),
                 view: view.map(Into::into),
@@ -237,7 +241,7 @@ impl Read for Options {
                 healthy: Some(labels == "['normal']"),
                 ..Default::default()
             };
-            rows.push(row.line, new, &known[labels]);
+            rows.push(row.line, new, &findings);
         }
         if self.split == Split::Published {
             let train = (rows.len() as f64 * TRAIN) as usize;
@@ -251,6 +255,16 @@ impl Read for Options {
             "images belong below the root itself, or in the folders 0 to 54",
         )
     }
+}
+
+/// The year at the beginning of `20140915` or `1930.0`.
+fn year(text: &str) -> Option<f32> {
+    let year = text.get(..4)?;
+    // Nearly all that there is.
+    if year.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(year.bytes().fold(0.0, |all, b| all * 10.0 + f32::from(b - b'0')));
+    }
+    year.parse().ok()
 }
 
 /// What is searched for in label lists.

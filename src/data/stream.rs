@@ -2,10 +2,11 @@
 //!
 //! Nothing is decided here: a piece is a [`Dataset`] with the task and columns of the whole.
 
+mod lanes;
+
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, TryRecvError, sync_channel},
 };
 
 use arrow::record_batch::RecordBatch;
@@ -13,12 +14,12 @@ use parquet::{
     arrow::{
         ArrowWriter, ProjectionMask,
         arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
-        arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
+        arrow_writer::ArrowRowGroupWriterFactory,
     },
     file::{properties::WriterProperties, writer::SerializedFileWriter},
 };
-use rayon::prelude::*;
 
+use self::lanes::Lanes;
 use super::dataset::Dataset;
 use crate::error::{Error, Result};
 
@@ -27,8 +28,9 @@ const PIECE: usize = 1 << 13;
 /// Rows of a group in a file that is written in pieces; a group is encoded in memory, and its reader holds its
 /// dictionaries.
 const GROUP: usize = 1 << 14;
-/// Rows that are encoded together, while as many more may be made and wait.
+/// Rows that are handed over together, and how many times as many may be at work while the next are made.
 const WAITING: usize = PIECE;
+const AT_WORK: usize = 2;
 
 pub type Pieces<'a> = Box<dyn Iterator<Item = Result<Dataset>> + 'a>;
 
@@ -123,21 +125,13 @@ pub struct TableWriter {
 struct Open {
     file: SerializedFileWriter<File>,
     factory: ArrowRowGroupWriterFactory,
-    /// The writers of the columns of the group that is being filled, where they are not at work.
-    columns: Option<Vec<ArrowColumnWriter>>,
-    /// Rows of that group, those that wait among them.
+    lanes: Lanes,
+    /// Rows of the group that is being filled, those that wait among them.
     rows: usize,
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
-    at_work: Option<Receiver<Result<Encoded>>>,
+    /// Groups that were begun.
     groups: usize,
-}
-
-/// What comes of rows that were handed over.
-enum Encoded {
-    /// The group goes on.
-    Columns(Vec<ArrowColumnWriter>),
-    Group(Vec<ArrowColumnChunk>),
 }
 
 fn properties() -> WriterProperties {
@@ -145,9 +139,10 @@ fn properties() -> WriterProperties {
         .set_compression(parquet::basic::Compression::ZSTD(Default::default()))
         .set_created_by("scaleshot".into())
         .set_max_row_group_row_count(Some(GROUP))
-        // Images' names are all different, and studies' nearly: a dictionary of them saves nothing.
+        // Images' names are all different, studies' and patients' nearly: a dictionary of them saves nothing.
         .set_column_dictionary_enabled("image".into(), false)
         .set_column_dictionary_enabled("study".into(), false)
+        .set_column_dictionary_enabled("patient".into(), false)
         .build()
 }
 
@@ -163,16 +158,9 @@ impl TableWriter {
                 let file = File::create(&self.path).map_err(Error::io(&self.path))?;
                 let writer = ArrowWriter::try_new(file, piece.batch().schema(), Some(properties()))?;
                 let (file, factory) = writer.into_serialized_writer()?;
-                none.insert(Open {
-                    file,
-                    factory,
-                    columns: None,
-                    rows: 0,
-                    waiting: Vec::new(),
-                    waiting_rows: 0,
-                    at_work: None,
-                    groups: 0,
-                })
+                let lanes = Lanes::new(piece.batch().schema_ref());
+                let (waiting, waiting_rows) = (Vec::new(), 0);
+                none.insert(Open { file, factory, lanes, rows: 0, waiting, waiting_rows, groups: 0 })
             }
         };
         let mut rest = piece.batch().clone();
@@ -189,7 +177,7 @@ impl TableWriter {
         if open.rows > 0 {
             open.hand_over(true)?;
         }
-        open.wait()?;
+        open.wait(0)?;
         open.file.close()?;
         Ok(self.path)
     }
@@ -210,78 +198,30 @@ impl Open {
 
     /// Has the rows that wait encoded, and the group ended where this is its `last` part.
     fn hand_over(&mut self, last: bool) -> Result<()> {
-        self.wait()?;
-        let columns = match self.columns.take() {
-            Some(columns) => columns,
-            None => self.factory.create_column_writers(self.groups)?,
-        };
-        let rows = std::mem::take(&mut self.waiting);
+        self.wait(AT_WORK - 1)?;
+        let begins = self.rows == self.waiting_rows;
+        let writers = begins.then(|| self.factory.create_column_writers(self.groups)).transpose()?;
+        self.groups += usize::from(begins);
+        self.lanes.hand_over(&std::mem::take(&mut self.waiting), writers, last);
         self.waiting_rows = 0;
-        let (done, at_work) = sync_channel(1);
-        rayon::spawn(move || {
-            // Nobody listens where the table was given up.
-            let _ = done.send(encode(columns, &rows, last));
-        });
-        self.at_work = Some(at_work);
         if last {
             self.rows = 0;
         }
         Ok(())
     }
 
-    /// Waits for what was handed over.
-    fn wait(&mut self) -> Result<()> {
-        let Some(at_work) = self.at_work.take() else { return Ok(()) };
-        match helping(&at_work)? {
-            Encoded::Columns(columns) => self.columns = Some(columns),
-            Encoded::Group(chunks) => {
+    /// Waits until no more than `at_work` of what was handed over is at work, and writes the groups that are done.
+    fn wait(&mut self, at_work: usize) -> Result<()> {
+        while self.lanes.at_work() > at_work {
+            if let Some(chunks) = self.lanes.next()? {
                 let mut group = self.file.next_row_group()?;
                 for chunk in chunks {
                     chunk.append_to_row_group(&mut group)?;
                 }
                 group.close()?;
-                self.groups += 1;
             }
         }
         Ok(())
-    }
-}
-
-fn encode(mut columns: Vec<ArrowColumnWriter>, rows: &[RecordBatch], last: bool) -> Result<Encoded> {
-    let write = |(i, writer): (usize, &mut ArrowColumnWriter)| -> Result<()> {
-        for batch in rows {
-            // One leaf a column: a dataset's columns are not nested.
-            for leaf in compute_leaves(batch.schema_ref().field(i), batch.column(i))? {
-                writer.write(&leaf)?;
-            }
-        }
-        Ok(())
-    };
-    // Each by itself: the images' names take as long as most of the others.
-    columns.par_iter_mut().enumerate().with_max_len(1).try_for_each(write)?;
-    if !last {
-        return Ok(Encoded::Columns(columns));
-    }
-    let close = columns.into_par_iter().with_max_len(1).map(ArrowColumnWriter::close);
-    Ok(Encoded::Group(close.collect::<Result<_, _>>()?))
-}
-
-/// Waits for a result and works for the pool meanwhile, which may have no other thread.
-fn helping<T>(result: &Receiver<Result<T>>) -> Result<T> {
-    let lost = || Error::invalid("bug: the columns of a table were lost while they were encoded");
-    loop {
-        match result.try_recv() {
-            Ok(result) => return result,
-            Err(TryRecvError::Disconnected) => return Err(lost()),
-            Err(TryRecvError::Empty) => {}
-        }
-        match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => {}
-            // The pool's other threads are at it.
-            Some(rayon::Yield::Idle) => std::thread::sleep(std::time::Duration::from_micros(50)),
-            // Not one of the pool.
-            None => return result.recv().map_err(|_| lost())?,
-        }
     }
 }
 

@@ -114,7 +114,7 @@ pub enum Unreadable {
 
 impl Kind for Images {
     const NAME: &'static str = "images";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const ABOUT: &'static str = "Decodes, crops and resizes every image once, to Arrow shards that training maps.";
     const FINDS_SOURCES: bool = true;
     type Params = Params;

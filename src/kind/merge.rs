@@ -44,7 +44,7 @@ const ANY: &[ArtifactType] = &[ArtifactType::Dataset, ArtifactType::Images];
 
 impl Kind for Merge {
     const NAME: &'static str = "merge";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "Merges datasets into one: labels, filters, splits, duplicates, leakage.";
     type Params = Params;
 

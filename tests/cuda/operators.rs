@@ -261,9 +261,15 @@ pub fn pools(machine: &dyn Machine) {
     }
 }
 
+/// A matrix of so many rows and columns, column by column.
+fn turn(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| x[row * columns + column])).collect()
+}
+
 /// The head's products and every loss.
 pub fn heads(machine: &dyn Machine) {
-    for (rows, columns, inner) in [(1, 1, 1), (5, 3, 700), (33, 17, 40)] {
+    // The last by the kernel for many.
+    for (rows, columns, inner) in [(1, 1, 1), (5, 3, 700), (33, 17, 40), (515, 501, 530)] {
         let mut b = Bench::new(machine);
         let (x, y, bias) = (draw(1, rows * inner), draw(2, columns * inner), draw(3, columns));
         let (a, w, c) = (b.f32s(&x), b.f32s(&y), b.f32s(&vec![0.0; rows * columns]));
@@ -278,7 +284,20 @@ pub fn heads(machine: &dyn Machine) {
         };
         let at = (0..rows).flat_map(|r| (0..columns).map(move |k| (r, k)));
         let wanted: Vec<f32> = at.map(|(r, k)| (2.0 * dot(r, k)) as f32 + bias[k]).collect();
-        near("product", &b.get_f32s(c, rows * columns), &wanted, 1e-4);
+        let found = b.get_f32s(c, rows * columns);
+        near("product", &found, &wanted, 1e-4);
+        // Its first rows by themselves are made by the kernel for few, and where either side is turned.
+        let few = rows.min(9);
+        let (turned_x, turned_w) = (b.f32s(&turn(&x, rows, inner)), b.f32s(&turn(&y, columns, inner)));
+        let x_turned = Matrix { at: turned_x, row: 1, column: rows };
+        for (a, w) in [(Matrix::plain(a, inner), turned), (x_turned, Matrix::plain(turned_w, columns))] {
+            for rows in [few, rows] {
+                let again = b.f32s(&vec![0.0; rows * columns]);
+                b.run([head::product(a, w, bias_at, again, [rows, columns, inner], false)]);
+                b.run([head::product(a, w, 0, again, [rows, columns, inner], true)]);
+                assert!(b.get_f32s(again, rows * columns) == found[..rows * columns], "{rows} of {shape:?}");
+            }
+        }
         let column = |k: usize| 1.0 + wanted.iter().skip(k).step_by(columns).sum::<f32>();
         near("column sums", &b.get_f32s(sums, columns), &(0..columns).map(column).collect::<Vec<_>>(), 1e-4);
     }

@@ -158,8 +158,10 @@ mod tests {
                 let (registers, spilled) =
                     (number(told, "Used", "registers"), number(told, "stack frame,", "bytes spill stores"));
                 println!("bf16 {narrow} {kernel}: {registers} registers, {spilled} bytes spilled");
-                // Three blocks and more on a multiprocessor of 65,536 registers; softmax_loss spills 32 bytes.
-                assert!(registers <= 80 && spilled <= 32, "{kernel}: {registers} registers, {spilled} bytes spilled");
+                // Three blocks and more on a multiprocessor of 65,536 registers, two where sums are kept in them;
+                // softmax_loss spills 32 bytes.
+                let most = if *kernel == "product_wide" { 96 } else { 80 };
+                assert!(registers <= most && spilled <= 32, "{kernel}: {registers} registers, {spilled} bytes spilled");
             }
         }
         let e = compile("KERNEL", "sm_90").unwrap_err().to_string();

@@ -2,7 +2,11 @@
 
 use super::op::{Launch, Op};
 
+/// Rows and columns that a block makes, and those that it makes where there are enough for so many blocks: by then
+/// most of a GPU has work, and fewer reads from shared memory go with a product.
 const TILE: usize = 16;
+const WIDE: usize = 64;
+const MANY: usize = 64;
 
 /// A matrix in memory: where it begins, and values from one row and one column to the next.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +24,14 @@ impl Matrix {
 }
 
 /// `c = a b`, with the bias of each column where it is not 0, or added to what c holds. `shape` is (rows, columns,
-/// inner) of c and of the product.
+/// inner) of c and of the product. Which kernel makes it changes no bit of it.
 pub fn product(a: Matrix, b: Matrix, bias: u64, c: u64, shape: [usize; 3], add: bool) -> Op {
     let [rows, columns, _] = shape;
-    Launch::new("product", false, [columns.div_ceil(TILE), rows.div_ceil(TILE), 1])
-        .at([a.at, b.at, bias, c])
-        .counts(shape)
-        .counts([a.row, a.column, b.row, b.column, usize::from(add)])
-        .into()
+    let grid = |tile: usize| [columns.div_ceil(tile), rows.div_ceil(tile), 1];
+    let many = grid(WIDE).iter().product::<usize>() >= MANY;
+    let launch =
+        if many { Launch::new("product_wide", false, grid(WIDE)) } else { Launch::new("product", false, grid(TILE)) };
+    launch.at([a.at, b.at, bias, c]).counts(shape).counts([a.row, a.column, b.row, b.column, usize::from(add)]).into()
 }
 
 /// Adds the sums of the columns of `x` to `sums`.

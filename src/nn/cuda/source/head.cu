@@ -36,6 +36,54 @@ KERNEL(product, Product) {
     }
 }
 
+// The same for many rows and columns, to the bit: tiles of 64 x 64, of which each thread sums 4 x 4 in registers.
+#define SIDE 64
+#define DEPTH 16
+#define EACH 4
+// Rows of what is shared begin in different banks, at addresses that four values may be read from at once.
+#define STRIDE (SIDE + EACH)
+
+KERNEL(product_wide, Product) {
+    __shared__ ALIGNED(16) float left[DEPTH][STRIDE], right[DEPTH][STRIDE];
+    int tx = threadIdx.x % (SIDE / EACH), ty = threadIdx.x / (SIDE / EACH);
+    i64 top = (i64)blockIdx.y * SIDE, start = (i64)blockIdx.x * SIDE;
+    float total[EACH][EACH] = {{0}}, sum[EACH][EACH] = {{0}};
+    for (i64 first = 0; first < p.inner; first += DEPTH) {
+        for (int part = 0; part < SIDE * DEPTH / BLOCK; part++) {
+            int at = (int)threadIdx.x + part * BLOCK;
+            // Neighbouring threads read neighbouring values, whichever way the matrix lies.
+            int k = p.a_inner == 1 ? at % DEPTH : at / SIDE, i = p.a_inner == 1 ? at / DEPTH : at % SIDE;
+            i64 row = top + i, m = first + k;
+            left[k][i] = row < p.rows && m < p.inner ? p.a[row * p.a_row + m * p.a_inner] : 0.0f;
+            k = p.b_inner == 1 ? at % DEPTH : at / SIDE, i = p.b_inner == 1 ? at / DEPTH : at % SIDE;
+            i64 column = start + i;
+            m = first + k;
+            right[k][i] = column < p.columns && m < p.inner ? p.b[m * p.b_inner + column * p.b_column] : 0.0f;
+        }
+        __syncthreads();
+        for (int k = 0; k < DEPTH; k++) {
+            float l[EACH], r[EACH];
+            for (int i = 0; i < EACH; i++) l[i] = left[k][ty * EACH + i], r[i] = right[k][tx * EACH + i];
+            for (int i = 0; i < EACH; i++)
+                for (int j = 0; j < EACH; j++) sum[i][j] += l[i] * r[j];
+        }
+        __syncthreads();
+        if ((first + DEPTH) % CHAIN == 0) {
+            for (int i = 0; i < EACH; i++)
+                for (int j = 0; j < EACH; j++) total[i][j] += sum[i][j], sum[i][j] = 0;
+        }
+    }
+    for (int i = 0; i < EACH; i++) {
+        for (int j = 0; j < EACH; j++) {
+            i64 row = top + ty * EACH + i, column = start + tx * EACH + j;
+            if (row >= p.rows || column >= p.columns) continue;
+            float value = total[i][j] + sum[i][j], *to = p.c + row * p.columns + column;
+            if (p.bias) value += p.bias[column];
+            *to = p.add ? *to + value : value;
+        }
+    }
+}
+
 typedef struct { const float *x; float *sums; i64 rows, columns; } ColumnSums;
 
 // Adds the sum of each column.

@@ -86,6 +86,12 @@ impl Kind for Dataset {
                         std::fs::read(&path).map_err(Error::io(&path))
                     })
                     .collect::<Result<Vec<_>>>()?;
+                if bytes.iter().map(Vec::len).sum::<usize>() > i32::MAX as usize {
+                    return Err(Error::invalid(
+                        "the generated images have more than 2 GiB, which one table cannot hold",
+                    )
+                    .with_hint("generate fewer, or write them to a folder with scaleshot generate and read that"));
+                }
                 let digests: Vec<Option<Digest>> = bytes.par_iter().map(|b| Some(Digest::of(b))).collect();
                 let column: BinaryArray = bytes.iter().map(|b| Some(b.as_slice())).collect();
                 table.with_column("digest", digest_column(&digests))?.with_column("bytes", Arc::new(column))?

@@ -77,7 +77,13 @@ pub(super) struct Rows {
     labels: Vec<i8>,
     /// Whether `x.dcm` stands in where `x.png` or `x.jpg` is not there.
     dicom: bool,
+    /// Bytes that the texts of a column may have, and the row that would have gone beyond.
+    most_text: usize,
+    too_much: Option<u64>,
 }
+
+/// Offsets in a column are 32 bits wide.
+const MOST_TEXT: usize = i32::MAX as usize;
 
 /// A label on its way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +128,8 @@ impl Rows {
             findings,
             labels: Vec::new(),
             dicom: false,
+            most_text: MOST_TEXT,
+            too_much: None,
         }
     }
 
@@ -145,6 +153,10 @@ impl Rows {
     /// Adds a row found at a line of the current table; `labels` in the order of the findings.
     pub(super) fn push(&mut self, line: u64, row: NewRow<'_>, labels: &[Observation]) {
         debug_assert_eq!(labels.len(), self.findings.len());
+        if self.too_much.is_some() || !self.has_room(&row) {
+            self.too_much.get_or_insert(line);
+            return;
+        }
         self.origin.push((self.tables.len().saturating_sub(1) as u32, line));
         self.image.append_value(row.image);
         self.record.append_option(row.record);
@@ -173,6 +185,18 @@ impl Rows {
         }));
     }
 
+    /// Whether the texts of a row still go into their columns.
+    fn has_room(&self, row: &NewRow<'_>) -> bool {
+        let length = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| self.prefix.len() + text.len());
+        let texts = [
+            (&self.image, row.image.len()),
+            (&self.patient, length(&row.patient)),
+            (&self.study, length(&row.study)),
+            (&self.boxes, row.boxes.as_ref().map_or(0, String::len)),
+        ];
+        texts.into_iter().all(|(column, more)| column.values_slice().len() + more <= self.most_text)
+    }
+
     /// Puts the rows in this order, and gives each its split.
     pub(super) fn arrange(&mut self, order: &[u32], split: impl Fn(usize) -> Option<&'static str>) {
         for (place, &row) in order.iter().enumerate() {
@@ -195,6 +219,11 @@ impl Rows {
         skipped: &mut Skipped,
         looks_like: &str,
     ) -> Result<Dataset> {
+        if let Some(line) = self.too_much {
+            let table = self.tables.last().map_or(root, PathBuf::as_path);
+            let message = "one column of the rows up to here has more than 2 GiB of text";
+            return Err(Error::data(table, line, message).with_hint("read the set in parts, and merge them"));
+        }
         let (images, keep) = self.kept(root, policy, skipped, looks_like)?;
         self.build(images, keep)
     }
@@ -464,6 +493,19 @@ mod tests {
             rows.push(i as u64 + 2, row, &[Observation::Uncertain]);
         }
         rows
+    }
+
+    #[test]
+    fn more_text_than_a_column_holds_is_an_error_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut few = rows(&["abcd.png", "efgh.png"]);
+        few.most_text = 20;
+        for line in [7, 8] {
+            few.push(line, NewRow { image: "ijkl.png".into(), ..Default::default() }, &[Observation::Absent]);
+        }
+        let policy = (Missing::Keep, OddRows::Error);
+        let e = few.finish(dir.path(), policy, &mut Skipped::default(), "").unwrap_err();
+        assert!(e.to_string().starts_with("t.csv:7: one column"), "{e}");
     }
 
     #[test]

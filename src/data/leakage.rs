@@ -8,6 +8,7 @@
 //! A [`Ledger`] sorts what rows may share on disk and keeps their hashes alone, so that a table need not fit in memory to
 //! be checked.
 
+mod hashes;
 mod ledger;
 pub mod near;
 

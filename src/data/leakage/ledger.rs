@@ -1,24 +1,26 @@
 //! What is known of rows while their sides are compared: splits, or two datasets.
 //!
-//! Patients and images are sorted on disk ([`Runs`]), so that those who share one come one after the other; perceptual
-//! hashes are in memory, where [`NearIndex`] looks them up.
+//! Patients and images are sorted on disk ([`Runs`]), so that those who share one come one after the other. Perceptual
+//! hashes lie there as well: some thousands of one side at a time are in memory, where [`NearIndex`] looks all of the
+//! other side up among them.
 
 use std::{
     collections::{BTreeSet, HashSet},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use arrow::array::Array;
 use rayon::prelude::*;
 
-use super::{EXAMPLES, Example, Names, Overlap, SPLITS, Shared, contents, near::NearIndex, wide};
+use super::{EXAMPLES, Example, Names, Overlap, SPLITS, Shared, contents, hashes::Hashes, near::NearIndex, wide};
 use crate::{
     data::{
         dataset::Dataset,
         image::phash::{self, Bits},
         runs::Runs,
     },
-    error::Result,
+    error::{Error, Result},
 };
 
 /// What leakage needs to know of rows that stand on up to three sides: splits, or two datasets.
@@ -32,8 +34,8 @@ pub struct Ledger {
     hashes: [Hashes; 3],
 }
 
-/// Rows of a side that have a hash.
-type Hashes = Vec<(u32, Box<[u8]>)>;
+/// Rows whose hashes are indexed together, and rows that are looked up together.
+const AT_ONCE: [usize; 2] = [1 << 14, 1 << 12];
 
 /// A row and its side, so that rows are in their order.
 fn place(row: u32, side: usize) -> u64 {
@@ -44,13 +46,15 @@ impl Ledger {
     /// What has to be sorted lies in the folder `scratch`, in files without a name; without a folder it stays in memory.
     pub fn new(scratch: Option<&Path>) -> Self {
         let (patients, contents) = (Runs::new(scratch), Runs::new(scratch));
-        Ledger { rows: 0, counts: [0; 3], patients, contents, hashes: Default::default() }
+        // Nothing is before the first side, so that it is never looked at turned.
+        let hashes = [true, false, false].map(|upright| Hashes::new(scratch, upright));
+        Ledger { rows: 0, counts: [0; 3], patients, contents, hashes }
     }
 
     /// Rows in splits of which there are several, where none of them has a hash: their near-duplicates cannot be found.
     pub fn not_looked_at(&self) -> u64 {
         let several = self.counts.iter().filter(|n| **n > 0).count() > 1;
-        if several && self.hashes.iter().all(Vec::is_empty) { self.counts.iter().sum() } else { 0 }
+        if several && self.hashes.iter().all(Hashes::is_empty) { self.counts.iter().sum() } else { 0 }
     }
 
     /// Adds the rows of a table after those that are there, each on the side of its split; those without one count as
@@ -80,9 +84,7 @@ impl Ledger {
                 self.contents.push([a, b, place(row, side)])?;
             }
             if let Some(hash) = hashes.filter(|h| h.is_valid(i)).map(|h| h.value(i)) {
-                // Nothing is before the first side, so that it is never looked up turned.
-                let needed = if side == 0 { hash.get(..phash::BYTES) } else { Some(hash) };
-                self.hashes[side].extend(needed.map(|hash| (row, hash.into())));
+                self.hashes[side].push(row, hash)?;
             }
         }
         Ok(())
@@ -116,7 +118,11 @@ impl Ledger {
         each_group(&mut self.contents, |rows| {
             pairs.iter_mut().for_each(|pair| pair.content(rows, !hashes[pair.left].is_empty()));
         })?;
-        Ok(pairs.map(|pair| pair.shared(&self.counts, hashes, names)))
+        let mut shared = Vec::with_capacity(N);
+        for pair in pairs {
+            shared.push(pair.shared(&self.counts, hashes, names)?);
+        }
+        shared.try_into().map_err(|_| Error::invalid("bug: pairs of sides were lost"))
     }
 }
 
@@ -202,24 +208,47 @@ impl Pair {
         }
     }
 
-    fn shared(self, counts: &[u64; 3], hashes: &[Hashes; 3], names: [&str; 3]) -> Shared {
+    /// Rows of the right side that are no copies, each with the row of the left side that is nearest to it within the
+    /// radius, the first of several.
+    fn near(&self, left: &Hashes, right: &Hashes, [indexed, looked_up]: [usize; 2]) -> Result<Vec<(u32, u32)>> {
+        let mut found = Vec::new();
+        for block in right.blocks(indexed) {
+            let block = block?;
+            let rows: Vec<_> = right.rows(&block).filter(|(row, _)| !self.copies.contains(row)).collect();
+            let turned = |(place, (_, hash)): (usize, &(u32, &'_ [u8]))| {
+                phash::orientations(hash).map(|bits| (place, bits)).collect::<Vec<_>>()
+            };
+            let (places, bits): (Vec<usize>, Vec<Bits>) = rows.iter().enumerate().flat_map(turned).unzip();
+            let index = NearIndex::new(bits);
+            // The distance above the row, so that the least of all is the first of the nearest.
+            let nearest: Vec<AtomicU64> = rows.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
+            for others in left.blocks(looked_up) {
+                let others = others?;
+                let others: Vec<_> = left.rows(&others).collect();
+                others.par_iter().for_each(|(row, hash)| {
+                    phash::upright(hash).iter().for_each(|bits| {
+                        index.each_near(bits, &mut |at, distance| {
+                            let met = u64::from(distance) << 32 | u64::from(*row);
+                            nearest[places[at as usize]].fetch_min(met, Ordering::Relaxed);
+                        });
+                    });
+                });
+            }
+            let met = nearest.into_iter().map(AtomicU64::into_inner);
+            found.extend(
+                rows.iter().zip(met).filter(|(_, met)| *met < u64::MAX).map(|((row, _), met)| (*row, met as u32)),
+            );
+        }
+        Ok(found)
+    }
+
+    fn shared(self, counts: &[u64; 3], hashes: &[Hashes; 3], names: [&str; 3]) -> Result<Shared> {
+        let (left, right) = (&hashes[self.left], &hashes[self.right]);
+        let near = if left.is_empty() || right.is_empty() { None } else { Some(self.near(left, right, AT_ONCE)?) };
+        let near_images = near.as_ref().map(|near| near.len() as u64);
         let mut examples: Vec<Example> = self.first_patients.0.into_iter().map(Example::Patient).collect();
         examples.extend(self.first_copies.0.into_iter().map(Example::Copy));
-        let (left, right) = (&hashes[self.left], &hashes[self.right]);
-        let (rows, bits): (Vec<u32>, Vec<Bits>) =
-            left.iter().filter_map(|(row, hash)| Some((*row, phash::upright(hash)?))).unzip();
-        let others: Vec<_> = right.iter().filter(|(row, _)| !self.copies.contains(row)).collect();
-        let mut near_images = (!rows.is_empty() && !right.is_empty()).then_some(0);
-        if near_images.is_some() {
-            let index = NearIndex::new(bits);
-            let found: Vec<_> = others.par_iter().map(|(_, hash)| index.nearest(phash::orientations(hash)).0).collect();
-            for ((row, _), found) in others.iter().zip(found) {
-                if let Some(found) = found {
-                    near_images = near_images.map(|n| n + 1);
-                    examples.push(Example::Near(*row, rows[found.at as usize]));
-                }
-            }
-        }
+        examples.extend(near.into_iter().flatten().take(EXAMPLES).map(|(row, other)| Example::Near(row, other)));
         examples.truncate(EXAMPLES);
         let overlap = Overlap {
             left: names[self.left].into(),
@@ -232,7 +261,7 @@ impl Pair {
             near_images,
             examples: Vec::new(),
         };
-        Shared { overlap, examples }
+        Ok(Shared { overlap, examples })
     }
 }
 
@@ -289,6 +318,54 @@ mod tests {
                     (o.images, &o.examples[..first.len()]),
                     (copies as u64, &first.iter().map(|p| p.to_string()).collect::<Vec<_>>()[..])
                 );
+            }
+        }
+    }
+
+    /// Few bits apart, so that ties are met, and turned in any of the orientations.
+    #[test]
+    fn the_nearest_rows_are_those_of_comparing_each_with_each() {
+        for seed in 0..10 {
+            let mut s = crate::random::stream::Stream::new(seed, "near", 0, 0);
+            let (mut left, mut right) = (Hashes::new(None, true), Hashes::new(None, false));
+            let pictures: Vec<Vec<u8>> =
+                (0..9).map(|_| (0..phash::WHOLE).map(|_| s.below(256) as u8).collect()).collect();
+            let mut pair = Pair::new(0, 1);
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for row in 0..120 {
+                let mut hash = pictures[s.below(9) as usize].clone();
+                // Some a little too far.
+                for _ in 0..s.below(150) {
+                    hash[s.below(phash::WHOLE as u64) as usize] ^= 1 << s.below(8);
+                }
+                match row % 2 {
+                    0 => {
+                        let turn = phash::BYTES * s.below(5) as usize;
+                        hash.rotate_left(turn);
+                        left.push(row, &hash).unwrap();
+                        ours.push((row, hash));
+                    }
+                    _ => {
+                        right.push(row, &hash).unwrap();
+                        if s.below(10) == 0 {
+                            pair.copies.insert(row);
+                        } else {
+                            theirs.push((row, hash));
+                        }
+                    }
+                }
+            }
+            let nearest = |hash: &[u8]| {
+                let upright = |other: &[u8]| phash::upright(other).unwrap();
+                let apart = |other| phash::orientations(hash).map(|bits| phash::distance(&bits, &upright(other))).min();
+                let all = ours.iter().map(|(row, other)| (apart(other).unwrap(), *row));
+                all.min().filter(|(distance, _)| *distance <= phash::RADIUS)
+            };
+            let expected: Vec<(u32, u32)> =
+                theirs.iter().filter_map(|(row, hash)| Some((*row, nearest(hash)?.1))).collect();
+            assert!(expected.len() > 10 && expected.len() < theirs.len());
+            for at_once in [[1, 1], [7, 5], AT_ONCE] {
+                assert_eq!(pair.near(&left, &right, at_once).unwrap(), expected, "{at_once:?}");
             }
         }
     }

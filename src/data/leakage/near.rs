@@ -64,20 +64,31 @@ impl NearIndex {
     pub fn nearest(&self, orientations: impl Iterator<Item = Bits>) -> (Option<Near>, u64) {
         let (mut best, mut compared) = (None::<Near>, 0);
         for wanted in orientations {
-            for (band, flips) in &self.bands {
-                band.each_key(&wanted, *flips, &mut |key| {
-                    let members = band.members_of(key);
-                    compared += members.len() as u64;
-                    for &at in members {
-                        let Some(distance) = within(&wanted, &self.hashes[at as usize]) else { continue };
-                        if best.is_none_or(|b| (distance, at) < (b.distance, b.at)) {
-                            best = Some(Near { distance, at });
-                        }
-                    }
-                });
-            }
+            compared += self.each_near(&wanted, &mut |at, distance| {
+                if best.is_none_or(|b| (distance, at) < (b.distance, b.at)) {
+                    best = Some(Near { distance, at });
+                }
+            });
         }
         (best, compared)
+    }
+
+    /// Calls `visit` with the place and the distance of every hash within the radius, with some of them several times.
+    /// How many comparisons that took.
+    pub fn each_near(&self, wanted: &Bits, visit: &mut dyn FnMut(u32, u32)) -> u64 {
+        let mut compared = 0;
+        for (band, flips) in &self.bands {
+            band.each_key(wanted, *flips, &mut |key| {
+                let members = band.members_of(key);
+                compared += members.len() as u64;
+                for &at in members {
+                    if let Some(distance) = within(wanted, &self.hashes[at as usize]) {
+                        visit(at, distance);
+                    }
+                }
+            });
+        }
+        compared
     }
 }
 

@@ -17,6 +17,7 @@ use super::{EXAMPLES, Example, Names, Overlap, SPLITS, Shared, contents, hashes:
 use crate::{
     data::{
         dataset::Dataset,
+        hashed::{QuickMap, QuickSet},
         image::phash::{self, Bits},
         runs::Runs,
     },
@@ -215,29 +216,39 @@ impl Pair {
         for block in right.blocks(indexed) {
             let block = block?;
             let rows: Vec<_> = right.rows(&block).filter(|(row, _)| !self.copies.contains(row)).collect();
-            let turned = |(place, (_, hash)): (usize, &(u32, &'_ [u8]))| {
-                phash::orientations(hash).map(|bits| (place, bits)).collect::<Vec<_>>()
-            };
-            let (places, bits): (Vec<usize>, Vec<Bits>) = rows.iter().enumerate().flat_map(turned).unzip();
+            if rows.is_empty() {
+                continue;
+            }
+            // Equal hashes have the same neighbours, and a set may be full of them.
+            let (mut places, mut hashes) = (QuickMap::<&[u8], usize>::default(), Vec::new());
+            for (_, hash) in &rows {
+                places.entry(hash).or_insert_with(|| {
+                    hashes.push(*hash);
+                    hashes.len() - 1
+                });
+            }
+            let turned =
+                hashes.iter().enumerate().flat_map(|(i, hash)| phash::orientations(hash).map(move |bits| (i, bits)));
+            let (hash_of, bits): (Vec<usize>, Vec<Bits>) = turned.unzip();
             let index = NearIndex::new(bits);
             // The distance above the row, so that the least of all is the first of the nearest.
-            let nearest: Vec<AtomicU64> = rows.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
-            for others in left.blocks(looked_up) {
-                let others = others?;
-                let others: Vec<_> = left.rows(&others).collect();
+            let nearest: Vec<AtomicU64> = hashes.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
+            for block in left.blocks(looked_up) {
+                let (block, mut seen) = (block?, QuickSet::default());
+                let others: Vec<_> = left.rows(&block).filter(|(_, hash)| seen.insert(*hash)).collect();
                 others.par_iter().for_each(|(row, hash)| {
                     phash::upright(hash).iter().for_each(|bits| {
                         index.each_near(bits, &mut |at, distance| {
                             let met = u64::from(distance) << 32 | u64::from(*row);
-                            nearest[places[at as usize]].fetch_min(met, Ordering::Relaxed);
+                            nearest[hash_of[at as usize]].fetch_min(met, Ordering::Relaxed);
                         });
                     });
                 });
             }
-            let met = nearest.into_iter().map(AtomicU64::into_inner);
-            found.extend(
-                rows.iter().zip(met).filter(|(_, met)| *met < u64::MAX).map(|((row, _), met)| (*row, met as u32)),
-            );
+            for (row, hash) in rows {
+                let met = nearest[places[hash]].load(Ordering::Relaxed);
+                found.extend((met < u64::MAX).then_some((row, met as u32)));
+            }
         }
         Ok(found)
     }
@@ -335,7 +346,7 @@ mod tests {
             for row in 0..120 {
                 let mut hash = pictures[s.below(9) as usize].clone();
                 // Some a little too far.
-                for _ in 0..s.below(150) {
+                for _ in 0..s.below(400).saturating_sub(100) {
                     hash[s.below(phash::WHOLE as u64) as usize] ^= 1 << s.below(8);
                 }
                 match row % 2 {

@@ -160,7 +160,7 @@ mod tests {
                 println!("bf16 {narrow} {kernel}: {registers} registers, {spilled} bytes spilled");
                 // Three blocks and more on a multiprocessor of 65,536 registers, two where sums are kept in them;
                 // softmax_loss spills 32 bytes.
-                let most = if *kernel == "product_wide" { 96 } else { 80 };
+                let most = if kernel == "product_wide" { 96 } else { 80 };
                 assert!(registers <= most && spilled <= 32, "{kernel}: {registers} registers, {spilled} bytes spilled");
             }
         }

@@ -106,7 +106,6 @@ mod tests {
                     break;
                 }
                 found.push(at);
-                // Sometimes the next few are left out.
                 at += 1;
             }
             assert_eq!(found, expected);

@@ -137,7 +137,7 @@ impl Read for Options {
                 skipped.value("the age is beyond belief", &file, row.line, row.raw(age));
             }
             let image = row.raw(image);
-            let split = splits.of(image);
+            let split = splits.of(image)?;
             if split.is_none() {
                 skipped.value("the image is in neither list", &file, row.line, image);
             }
@@ -205,7 +205,8 @@ struct List {
 /// The split of each image. The published lists are in the table's order, so that it nearly always is the next line
 /// of one of them.
 struct Splits<'a> {
-    images: [(Vec<&'a str>, &'static str); 2],
+    lists: &'a [List; 2],
+    images: [Vec<&'a str>; 2],
     /// Where each list is followed to.
     next: [usize; 2],
     /// All images, once one is asked for that is not the next.
@@ -217,22 +218,23 @@ impl<'a> Splits<'a> {
     /// An image that is in both lists.
     fn new(lists: &'a [List; 2]) -> Result<Self> {
         let names = |list: &'a List| list.text.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
-        let images = [0, 1].map(|i| (names(&lists[i]), lists[i].split));
-        let listed = images.iter().flat_map(|(names, _): &(Vec<&str>, _)| names);
-        let all = if all_differ(listed) { None } else { Some(all(lists)?) };
-        Ok(Splits { images, next: [0; 2], all })
+        let images: [Vec<&str>; 2] = [names(&lists[0]), names(&lists[1])];
+        let all = if all_differ(images.iter().flatten()) { None } else { Some(all(lists)?) };
+        Ok(Splits { lists, images, next: [0; 2], all })
     }
 
-    fn of(&mut self, image: &str) -> Option<&'static str> {
-        for ((names, split), next) in self.images.iter().zip(&mut self.next) {
+    fn of(&mut self, image: &str) -> Result<Option<&'static str>> {
+        for ((names, list), next) in self.images.iter().zip(self.lists).zip(&mut self.next) {
             if names.get(*next) == Some(&image) {
                 *next += 1;
-                return Some(split);
+                return Ok(Some(list.split));
             }
         }
-        let images = &self.images;
-        let listed = || images.iter().flat_map(|(names, split)| names.iter().map(|name| (*name, *split)));
-        self.all.get_or_insert_with(|| listed().collect()).get(image).copied()
+        let all = match &mut self.all {
+            Some(all) => all,
+            none => none.insert(all(self.lists)?),
+        };
+        Ok(all.get(image).copied())
     }
 }
 

@@ -160,8 +160,13 @@ mod tests {
                 println!("bf16 {narrow} {kernel}: {registers} registers, {spilled} bytes spilled");
                 // Three blocks and more on a multiprocessor of 65,536 registers, two where sums are kept in them;
                 // softmax_loss spills 32 bytes by NVRTC 13.0 and 56 by 13.2.
-                let most = if kernel == "product_wide" { 96 } else { 80 };
-                assert!(registers <= most && spilled <= 56, "{kernel}: {registers} registers, {spilled} bytes spilled");
+                let (most, most_spilled) = match kernel {
+                    "product_wide" => (96, 32),
+                    "softmax_loss" => (80, 56),
+                    _ => (80, 32),
+                };
+                let fits = registers <= most && spilled <= most_spilled;
+                assert!(fits, "{kernel}: {registers} registers, {spilled} bytes spilled");
             }
         }
         let e = compile("KERNEL", "sm_90").unwrap_err().to_string();
